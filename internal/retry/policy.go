@@ -1,0 +1,84 @@
+// Package retry decides which attempts may be made again and how long to wait
+// before they are: the default policy, the back-off, the Retry-After field and
+// the budget of a host.
+//
+// It keeps no time of its own and starts nothing: the present comes in as a
+// value, and waiting is left to the caller.
+package retry
+
+import "net/http"
+
+// A Cause says how an attempt ended, as far as that decides whether another
+// one may follow.
+type Cause uint8
+
+const (
+	// Response: a whole response came, and its status decides.
+	Response Cause = iota
+
+	// NotSent: the attempt failed before any byte of the request left: the
+	// dial, a temporary failure of the name lookup, a TLS handshake that broke
+	// off. The server cannot have acted on it.
+	NotSent
+
+	// Interrupted: the attempt failed at a point where the server may have
+	// acted on it: a lost connection, the end of the attempt's time, a
+	// truncated body.
+	Interrupted
+
+	// Final: another attempt would fail the same way, or must not be made: a
+	// bad URL, a blocked address, a certificate, a body that is too large, a
+	// redirect that cannot be followed.
+	Final
+)
+
+// Allowed reports whether the default policy lets an attempt that ended with
+// cause be followed by another one. The status counts only if the cause is
+// [Response]; idempotent is what [Idempotent] says of the request.
+func Allowed(cause Cause, status int, idempotent bool) bool {
+	switch cause {
+	case NotSent:
+		return true
+	case Interrupted:
+		return idempotent
+	case Response:
+		return idempotent && Status(status)
+	default:
+		return false
+	}
+}
+
+// Idempotent reports whether sending a request twice is meant to have the
+// effect of sending it once: by its method ([RFC 9110], section 9.2.2; the
+// empty method is GET), or because its header names an Idempotency-Key or
+// X-Idempotency-Key. As in net/http the presence of the name is enough, so that
+// a caller can vouch for a request without sending a key. Methods are
+// case-sensitive.
+//
+// [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
+func Idempotent(method string, header http.Header) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace,
+		http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return has(header, "Idempotency-Key") || has(header, "X-Idempotency-Key")
+}
+
+func has(header http.Header, name string) bool {
+	_, ok := header[name]
+	return ok
+}
+
+// Status reports whether a response with this status code is a failure that
+// may pass: 408, 429, 500, 502, 503 or 504. The others say something about the
+// request, which does not change between attempts.
+func Status(code int) bool {
+	switch code {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests,
+		http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
