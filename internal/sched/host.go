@@ -1,0 +1,155 @@
+package sched
+
+import (
+	"container/list"
+	"time"
+)
+
+// A Host is what lanes share of one host: its limits, what is in flight to
+// it, and when it may be called next.
+type Host struct {
+	// Memory is what the owner of the scheduler remembers of the host. The
+	// host is kept while that matters.
+	Memory Memory
+
+	sched    *Scheduler
+	key      string
+	limit    int // requests in flight; 0 is none but the share
+	bucket   *bucket
+	inFlight int
+
+	queues int // of all lanes, with anything queued, delayed or in flight; and what keeps the host
+	// parked has the queues that wait for this host, by their lane's virtual
+	// time when they were parked, which is never later than the present one.
+	parked  heap[uint64, *queue]
+	opening item[*Host]   // in sched.opening
+	open    item[*Host]   // in sched.open
+	idle    *list.Element // in sched.idle
+	rested  time.Time     // when it became idle
+
+	taken time.Duration // moving average of the time a request holds its slot
+	timed int           // samples in it
+}
+
+// A Memory can tell whether it would be missed.
+type Memory interface {
+	Matters(now time.Time) bool
+}
+
+// Key returns the host's key.
+func (h *Host) Key() string { return h.key }
+
+// room reports whether limits allow one more in flight.
+func (h *Host) room() bool {
+	return h.limit == 0 || h.inFlight < h.limit
+}
+
+// atShare reports whether the host, which has no limit of its own, has its
+// share of the slots, and gets more only when no other host can start.
+func (h *Host) atShare() bool {
+	return h.limit == 0 && h.inFlight >= h.sched.share
+}
+
+// opens returns the first instant, now or later, at which time allows a start.
+func (h *Host) opens(now time.Time) time.Time {
+	return h.bucket.opens(now)
+}
+
+// admits reports whether a request can start now without more than the share.
+func (h *Host) admits(now time.Time) bool {
+	return h.room() && !h.atShare() && !h.opens(now).After(now)
+}
+
+// bounded reports whether the host can be done later than the slots alone would
+// have it, so that it can be critical.
+func (h *Host) bounded() bool {
+	return h.limit > 0 && h.limit < h.sched.slots || h.bucket != nil
+}
+
+// lowerBound returns the least time in seconds in which n requests can be done, when
+// each takes t.
+func (h *Host) lowerBound(n int, t time.Duration) float64 {
+	slots := h.sched.slots
+	if h.limit > 0 {
+		slots = min(slots, h.limit)
+	}
+	bound := float64(n) * t.Seconds() / float64(slots)
+	if limit := h.bucket.limit(); limit > 0 {
+		bound = max(bound, float64(n)/limit)
+	}
+	return bound
+}
+
+// sample takes note of a request that took d.
+func (h *Host) sample(d time.Duration) {
+	if h.timed == 0 {
+		h.taken = d
+		h.sched.firsts.add(d)
+	} else {
+		h.taken += time.Duration(float64(d-h.taken) * max(0.1, 1/float64(1+h.timed)))
+	}
+	h.timed++
+}
+
+// settle keeps the host, while queues are parked at it, among the scheduler's
+// open hosts if it admits a request, and among the opening ones if only time keeps it from that.
+func (h *Host) settle(now time.Time) {
+	s := h.sched
+	if h.parked.len() == 0 || !h.room() {
+		s.opening.remove(&h.opening)
+		s.open.remove(&h.open)
+		return
+	}
+	if at := h.opens(now); at.After(now) {
+		s.open.remove(&h.open)
+		s.opening.put(s.nanos(at), &h.opening)
+		return
+	}
+	s.opening.remove(&h.opening)
+	if h.atShare() {
+		// overShare looks for it.
+		s.open.remove(&h.open)
+		return
+	}
+	first, _ := h.parked.min()
+	s.open.put(first, &h.open)
+}
+
+// firstParked returns the parked queue whose lane has been served least,
+// bringing keys up to date that stand in the way.
+func (h *Host) firstParked() *queue {
+	for {
+		turn, q := h.parked.min()
+		if q.lane.next() == turn {
+			return q
+		}
+		h.parked.put(q.lane.next(), &q.parked)
+	}
+}
+
+func (h *Host) park(q *queue) {
+	h.parked.put(q.lane.next(), &q.parked)
+}
+
+// start counts a request of lane l as started.
+func (h *Host) start(now time.Time) {
+	h.inFlight++
+	h.bucket.take(now)
+	if h.limit == 0 && h.inFlight == h.sched.share {
+		h.sched.full = append(h.sched.full, h)
+	}
+}
+
+// finish counts a request as ended that took d.
+func (h *Host) finish(d time.Duration) {
+	if h.limit == 0 && h.inFlight == h.sched.share {
+		h.sched.removeFull(h)
+	}
+	h.inFlight--
+	h.sample(d)
+}
+
+// matters reports whether forgetting the host would change what may start.
+func (h *Host) matters(now time.Time) bool {
+	return !h.bucket.full(now) || h.Memory != nil && h.Memory.Matters(now)
+}

@@ -1,0 +1,234 @@
+package sched
+
+import (
+	"math"
+	"time"
+)
+
+// A Lane has the tasks of one batch. Free slots go to lanes in turn; within a
+// lane the oldest task goes first, but for those of a critical host.
+type Lane struct {
+	// Owner is for the owner of the scheduler.
+	Owner any
+
+	sched *Scheduler
+	// served is the lane's virtual time: the requests it has started. A lane that
+	// had nothing to start for a while is served next, but keeps no further credit.
+	served uint64
+	number uint64      // tells lanes apart that were served equally
+	turn   item[*Lane] // in sched.lanes, while a queue is ready
+
+	queues map[string]*queue
+	ready  heap[int, *queue]
+	// known and unknown have the ready queues of hosts that can be critical, by
+	// their own lower bound, negated: in seconds where it is known how long
+	// requests take, else in requests.
+	known, unknown heap[float64, *queue]
+	work           float64 // slot seconds that are left, of the hosts that have been timed
+	unknownTasks   int     // tasks left of the others
+
+	delayed heap[int64, delayedTask]
+	due     item[*Lane] // in sched.delayed
+
+	closed bool // by Drop
+	held   bool
+	exempt int               // the place up to which tasks start although the lane is held
+	shelf  heap[int, *queue] // what would be ready were the lane not held
+}
+
+type delayedTask struct {
+	queue     *queue
+	id, place int
+}
+
+// Push queues a task of the host with the given key, behind all others. IDs must ascend.
+func (l *Lane) Push(now time.Time, key string, id int) {
+	q := l.queue(key)
+	q.push(id)
+	q.settle(now)
+}
+
+// Return queues a task again that was popped before, or one that follows from it, at the given place in the order.
+func (l *Lane) Return(now time.Time, key string, id, place int) {
+	q := l.queue(key)
+	q.put(id, place)
+	q.settle(now)
+}
+
+// Delay queues a task again, as Return does, when due has come.
+func (l *Lane) Delay(now time.Time, key string, id, place int, due time.Time) {
+	q := l.queue(key)
+	q.delayed++
+	l.delayed.put(l.sched.nanos(due), &item[delayedTask]{value: delayedTask{q, id, place}})
+	l.settleDue()
+	q.settle(now)
+}
+
+func (l *Lane) settleDue() {
+	if l.delayed.len() == 0 {
+		l.sched.delayed.remove(&l.due)
+		return
+	}
+	at, _ := l.delayed.min()
+	l.sched.delayed.put(at, &l.due)
+}
+
+// Cancel forgets a task that has not started; delayed says whether it is
+// due after now. It costs a little memory until the task's turn would have come.
+func (l *Lane) Cancel(now time.Time, key string, id int, delayed bool) {
+	l.release(now)
+	q := l.queues[key]
+	if q == nil {
+		return
+	}
+	q.cancel(id, delayed)
+	q.settle(now)
+}
+
+// release queues the delayed tasks that are due.
+func (l *Lane) release(now time.Time) {
+	for l.delayed.len() > 0 {
+		at, t := l.delayed.min()
+		if at > l.sched.nanos(now) {
+			break
+		}
+		l.delayed.remove(l.delayed.entries[0].item)
+		if t.queue.forget(t.id) {
+			continue
+		}
+		t.queue.delayed--
+		t.queue.put(t.id, t.place)
+		t.queue.settle(now)
+	}
+	l.settleDue()
+}
+
+// Hold lets no task of the lane start whose place in the order is after
+// exempt, until Unhold. It is for owners whose unread results take too much memory.
+func (l *Lane) Hold(now time.Time, exempt int) {
+	l.held, l.exempt = true, exempt
+	l.unshelve(now)
+}
+
+// Unhold ends Hold.
+func (l *Lane) Unhold(now time.Time) {
+	if l.held {
+		l.Hold(now, math.MaxInt)
+		l.held = false
+	}
+}
+
+// withholds reports whether the queue's first task must not start.
+func (l *Lane) withholds(q *queue) bool {
+	return l.closed || l.held && q.oldest() > l.exempt
+}
+
+func (l *Lane) unshelve(now time.Time) {
+	for l.shelf.len() > 0 {
+		place, q := l.shelf.min()
+		if place > l.exempt {
+			return
+		}
+		l.shelf.remove(&q.shelved)
+		q.settle(now)
+	}
+}
+
+// Drop forgets the tasks of up to n hosts that have not started, and
+// reports whether more are left. None starts any more, and none may be added.
+// Between calls the scheduler can be used.
+func (l *Lane) Drop(now time.Time, n int) (more bool) {
+	l.closed = true
+	l.sched.lanes.remove(&l.turn)
+	l.delayed = heap[int64, delayedTask]{}
+	l.settleDue()
+	for key, q := range l.queues {
+		if n == 0 {
+			return true
+		}
+		n--
+		q.clear()
+		// What is in flight comes back through Done, which finds the queue by itself.
+		delete(l.queues, key)
+		q.settle(now)
+	}
+	return false
+}
+
+func (l *Lane) queue(key string) *queue {
+	q := l.queues[key]
+	if q == nil {
+		h := l.sched.host(key)
+		q = newQueue(l, h)
+		l.queues[h.key] = q
+		h.queues++
+	}
+	return q
+}
+
+// drop forgets a queue that has nothing left.
+func (l *Lane) drop(q *queue, now time.Time) {
+	if l.queues[q.host.key] == q {
+		delete(l.queues, q.host.key)
+	}
+	l.sched.release(now, q.host)
+}
+
+// next is the lane's key among those that wait for their turn. No two have the
+// same, so that of the lanes that wait for one host only the first is looked at.
+func (l *Lane) next() uint64 { return l.served<<24 | l.number&(1<<24-1) }
+
+// enter takes the lane into the turns when a queue of it has become ready.
+func (l *Lane) enter() {
+	if !l.turn.queued() && !l.closed {
+		l.sched.lanes.put(l.next(), &l.turn)
+	}
+}
+
+func (l *Lane) leave() {
+	if l.ready.len() == 0 {
+		l.sched.lanes.remove(&l.turn)
+	}
+}
+
+// pick returns the queue that is to be served next: that of a critical host,
+// or the one with the oldest task. The lane must have a ready queue.
+func (l *Lane) pick() *queue {
+	if q := l.critical(); q != nil {
+		return q
+	}
+	_, q := l.ready.min()
+	return q
+}
+
+// unknownFactor is by how much a host that has not been timed yet may be
+// slower than the mean before its lower bound is too small. Too large a factor costs little:
+// the first request of the host corrects it.
+const unknownFactor = 12
+
+// critical returns the queue with the largest lower bound, if that is at least
+// half of what the slots need for the whole lane. Half, since waiting until a host
+// is the last one leaves no room for requests that take longer than they used to.
+func (l *Lane) critical() *queue {
+	if l.known.len() == 0 && l.unknown.len() == 0 {
+		return nil
+	}
+	mean := l.sched.firsts.mean
+	var longest float64
+	var critical *queue
+	if l.known.len() > 0 {
+		bound, q := l.known.min()
+		longest, critical = -bound, q
+	}
+	if l.unknown.len() > 0 {
+		bound, q := l.unknown.min()
+		if bound = -bound * mean * unknownFactor; bound > longest {
+			longest, critical = bound, q
+		}
+	}
+	common := (l.work + mean*float64(l.unknownTasks)) / float64(l.sched.slots)
+	if longest == 0 || longest < common/2 {
+		return nil
+	}
+	return critical
+}
