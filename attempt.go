@@ -1,0 +1,217 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// send makes one request of a job: builds it, sends it, and reads what comes back. It
+// returns with j.next set when a redirect is to be followed; otherwise the job has its outcome in its result.
+func (w *worker) send(j *job) {
+	ctx, cancel := w.context(j)
+	defer cancel()
+	defer j.close()
+	// The batch may have ended since the job was popped.
+	if err := j.done(ctx); err != nil {
+		j.fail(err)
+		return
+	}
+	req, err := j.build(w, ctx)
+	if err != nil {
+		j.failUnlessDone(ctx, err)
+		return
+	}
+	resp, err := w.roundTrip(j, req)
+	if err != nil {
+		j.failUnlessDone(ctx, err)
+		return
+	}
+	j.head(req, resp)
+	if resp.StatusCode == http.StatusSwitchingProtocols || resp.StatusCode < 100 {
+		// The body of a 101 is the connection itself, and no context ends a read of it.
+		j.fail(&failure{ErrProtocol, fmt.Errorf("status %d", resp.StatusCode)})
+		return
+	}
+	j.next, err = j.follow(req, resp)
+	switch {
+	case err != nil:
+		j.fail(err)
+	case j.next != nil:
+		j.result.Redirects++
+		w.drain(resp)
+		j.key = hostKey(j.next.URL)
+		if err := w.engine.keepHost(j.key); err != nil {
+			j.next = nil
+			j.fail(err)
+		}
+	default:
+		j.receive(ctx, req, resp)
+	}
+}
+
+// failUnlessDone fails the job with err, unless its context explains it.
+func (j *job) failUnlessDone(ctx context.Context, err error) {
+	if done := j.done(ctx); done != nil {
+		err = done
+	}
+	j.fail(err)
+}
+
+// roundTrip sends the request, with what http.Client does around its
+// Transport: cookies, and checks of what comes back.
+func (w *worker) roundTrip(j *job, req *http.Request) (*http.Response, error) {
+	e := w.engine
+	jar := e.jar()
+	if jar != nil {
+		for _, cookie := range jar.Cookies(cookieURL(req)) {
+			req.AddCookie(cookie)
+		}
+	}
+	resp, err := e.transport().RoundTrip(req)
+	if j.body != nil {
+		j.body.repanic()
+	}
+	if resp != nil && resp.Body == nil {
+		resp.Body = http.NoBody
+		if resp.ContentLength > 0 && !bodyless(req.Method, resp.StatusCode) {
+			err = errNoBody
+		}
+	}
+	j.resp = resp
+	switch {
+	case err != nil:
+		return nil, sendFailure(err)
+	case resp == nil:
+		return nil, &failure{ErrProtocol, errNoResponse}
+	}
+	if jar != nil {
+		if cookies := resp.Cookies(); len(cookies) > 0 {
+			jar.SetCookies(cookieURL(req), cookies)
+		}
+	}
+	j.decode(req, resp)
+	return resp, nil
+}
+
+// decode decodes gzip that the request has asked for by itself: the decoders
+// of net/http are not pooled. Only GETs for URLs do. Like net/http it takes the fields off that are not true any more.
+func (j *job) decode(req *http.Request, resp *http.Response) {
+	if !j.batch.engine.decodesGzip || j.request != nil || !strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") || resp.Body == http.NoBody {
+		return
+	}
+	resp.Body = &gzipReader{body: resp.Body}
+	resp.Header.Del("Content-Encoding")
+	resp.Header.Del("Content-Length")
+	resp.ContentLength = -1
+	resp.Uncompressed = true
+}
+
+func cookieURL(req *http.Request) *url.URL {
+	if req.Host == "" {
+		return req.URL
+	}
+	u := *req.URL
+	u.Host = req.Host
+	return &u
+}
+
+// receive takes the response that the URL ends with.
+func (j *job) receive(ctx context.Context, req *http.Request, resp *http.Response) {
+	c := j.batch.engine.config
+	refused := c.statusErrors && !statusOK(resp.StatusCode)
+	if c.bodyFunc != nil && !refused {
+		j.hand(ctx, req, resp)
+		return
+	}
+	limit := c.maxBody
+	if c.bodyFunc != nil && limit == 0 && !c.maxBodySet {
+		limit = defaultMaxBody // of what is buffered after all
+	}
+	body, err := readBody(req, resp, limit)
+	switch {
+	case err != nil:
+		j.failUnlessDone(ctx, err)
+	case refused:
+		j.fail(&StatusError{StatusCode: resp.StatusCode})
+		j.result.Body = body
+	default:
+		j.result.Body = body
+	}
+}
+
+func readBody(req *http.Request, resp *http.Response, limit int64) ([]byte, error) {
+	if bodyless(req.Method, resp.StatusCode) || resp.Body == http.NoBody {
+		return []byte{}, nil
+	}
+	if limit > 0 && resp.ContentLength > limit {
+		return nil, tooLarge(limit)
+	}
+	return newBodyReader(resp, limit).readAll(resp.ContentLength)
+}
+
+// hand gives the body to the BodyFunc.
+func (j *job) hand(ctx context.Context, req *http.Request, resp *http.Response) {
+	c := j.batch.engine.config
+	body := newBodyReader(resp, c.maxBody)
+	if bodyless(req.Method, resp.StatusCode) {
+		body.err = io.EOF
+	}
+	if c.maxBody > 0 && resp.ContentLength > c.maxBody && body.err == nil {
+		body.err = tooLarge(c.maxBody)
+	}
+	err := c.bodyFunc(ctx, *j.result, onlyReader{body})
+	read := body.err
+	body.err = http.ErrBodyReadAfterClose // the reader is dead from here on
+	if read != nil && read != io.EOF {
+		j.failUnlessDone(ctx, read)
+	} else if err != nil {
+		j.failUnlessDone(ctx, &failure{nil, err})
+	}
+}
+
+// onlyReader hides the fields of a bodyReader from type assertions.
+type onlyReader struct{ io.Reader }
+
+const (
+	drainBytes = 256 << 10
+	drainTime  = 50 * time.Millisecond
+)
+
+// drain reads the little that may be left of a body nobody wants, since only
+// a connection that was read to the end can be used again. A body that is long or
+// slow is closed unread: a new connection is cheaper.
+func (w *worker) drain(resp *http.Response) {
+	if resp.Body == http.NoBody || resp.ContentLength > drainBytes {
+		return
+	}
+	// The cancel ends a read that waits.
+	timer := time.AfterFunc(drainTime, func() { w.cancel(errDrain) })
+	defer timer.Stop()
+	pooled := scratchPool.Get().(*[]byte)
+	defer scratchPool.Put(pooled)
+	for body := newBodyReader(resp, drainBytes); body.err == nil; {
+		body.Read(*pooled)
+	}
+}
+
+var errDrain = errors.New("body not read to the end")
+
+// context returns the context of a job's next request: the worker's, joined with that
+// of the caller's request if it has one that matters.
+func (w *worker) context(j *job) (context.Context, func()) {
+	if j.request == nil || j.request.Context() == context.Background() {
+		return w.ctx, func() {}
+	}
+	ctx, cancel := attemptContext(j.request.Context())
+	stop := context.AfterFunc(w.ctx, func() { cancel(context.Cause(w.ctx)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}

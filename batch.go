@@ -1,0 +1,462 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/batchhttp/fetch/internal/sched"
+)
+
+// A batch is one call: a lane of the scheduler, and the way from tasks to results.
+type batch struct {
+	engine  *engine
+	caller  context.Context
+	ctx     context.Context // of the caller, ended by stop too
+	cancel  context.CancelCauseFunc
+	lane    *sched.Lane
+	started time.Time
+	results []Result        // of a list; nil for a stream
+	leaders map[int]*Result // of a list, under WithDedup: of URLs that equal an earlier one
+	stream  *stream         // nil for a list
+	// cancelled returns the error of the URLs that the end of ctx leaves undone.
+	cancelled func() error
+
+	unwatch  func() bool    // from the caller's context
+	watching sync.WaitGroup // what still reacts to contexts
+
+	// Guarded by engine.mu:
+	jobs     map[int]*job // that wait: of a list of URLs only those that have had a slot before
+	left     int          // accepted and without result
+	open     bool         // whether more may be accepted
+	inFlight int          // with a slot
+	stopped  bool         // nothing more starts
+	dropped  bool         // what had not started is out of the scheduler
+	settled  chan struct{}
+	panicked *panicError
+}
+
+// newBatch enters a batch. leave must follow.
+func (e *engine) newBatch(ctx context.Context) *batch {
+	b := &batch{engine: e, caller: ctx, settled: make(chan struct{}), open: true, jobs: map[int]*job{}}
+	b.ctx, b.cancel = context.WithCancelCause(ctx)
+	b.cancelled = sync.OnceValue(func() error {
+		if ctx.Err() != nil {
+			return cancelled(ctx)
+		}
+		return context.Canceled
+	})
+	e.mu.Lock()
+	e.enterLocked()
+	b.started = time.Now()
+	b.lane = e.sched.NewLane(b)
+	e.mu.Unlock()
+	b.watching.Add(1)
+	b.unwatch = context.AfterFunc(ctx, func() {
+		defer b.watching.Done()
+		b.stop()
+	})
+	return b
+}
+
+// dropHosts is of how many hosts tasks are dropped under one lock.
+const dropHosts = 128
+
+// stop ends what is in flight and lets nothing more start.
+func (b *batch) stop() {
+	e := b.engine
+	b.cancel(nil)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if b.stopped {
+		return
+	}
+	b.stopped = true
+	for b.lane.Drop(time.Now(), dropHosts) {
+		// What waits for the lock may be another batch.
+		e.mu.Unlock()
+		e.mu.Lock()
+	}
+	b.dropped = true
+	b.settleLocked()
+	e.kick(time.Now())
+}
+
+// abort stops the batch and has a panic raised again on the caller's goroutine.
+func (b *batch) abort(p *panicError) {
+	b.engine.mu.Lock()
+	if b.panicked == nil {
+		b.panicked = p
+	}
+	b.engine.mu.Unlock()
+	b.stop()
+}
+
+// close waits until nothing of the batch runs, and stops it if need be. What has not
+// got a result then is cancelled.
+func (b *batch) close() {
+	e := b.engine
+	e.mu.Lock()
+	b.open = false
+	b.settleLocked()
+	complete := b.left == 0
+	e.mu.Unlock()
+	if !complete {
+		b.stop()
+	}
+	<-b.settled
+	if b.unwatch() {
+		b.watching.Done()
+	}
+	b.cancel(nil)
+	e.mu.Lock()
+	jobs := b.jobs
+	b.jobs = nil
+	e.mu.Unlock()
+	b.cancelJobs(maps.Values(jobs))
+	b.watching.Wait()
+	e.leave()
+	if b.panicked != nil {
+		panic(b.panicked)
+	}
+}
+
+// cancelJobs ends jobs that a stop has left waiting.
+func (b *batch) cancelJobs(jobs iter.Seq[*job]) {
+	now := time.Now()
+	for j := range jobs {
+		j.result.Waited += now.Sub(j.since)
+		j.fail(b.cancelled())
+		j.end()
+	}
+}
+
+// settleLocked notices when the batch has nothing left to do.
+func (b *batch) settleLocked() {
+	if b.stream != nil {
+		wake(b.stream.more)
+	}
+	if b.inFlight > 0 || !b.dropped && (b.open || b.left > 0) {
+		return
+	}
+	select {
+	case <-b.settled:
+	default:
+		close(b.settled)
+	}
+}
+
+// takeLocked returns the job of a task; a new one is made of spare.
+func (b *batch) takeLocked(id int, now time.Time, spare *job) *job {
+	j := b.jobs[id]
+	if j == nil {
+		j = spare
+		*j = job{batch: b, id: id, result: &b.results[id], since: b.started}
+	} else {
+		delete(b.jobs, id)
+	}
+	j.result.Waited += now.Sub(j.since)
+	return j
+}
+
+// queueLocked queues a job that is kept: one that has had a slot before if again.
+func (b *batch) queueLocked(now time.Time, j *job, again bool) {
+	b.jobs[j.id] = j
+	switch {
+	case b.stopped: // close cancels it
+		b.settleLocked()
+	case again:
+		b.lane.Return(now, j.key, j.id, j.id)
+	default:
+		b.lane.Push(now, j.key, j.id)
+	}
+}
+
+// keepHost is engine.keepHost for new inputs, on a goroutine of its own: where the
+// caller's own asks, runtime.Goexit must not end that, and a panic must not
+// get ahead of the inputs that are still to be dealt with.
+func (b *batch) keepHost(key string) error {
+	if b.engine.config.hostLimits == nil {
+		return nil
+	}
+	err := error(&failure{nil, errExited})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if value := recover(); value != nil {
+				b.abort(asPanic(value))
+			}
+		}()
+		err = b.engine.keepHost(key)
+	}()
+	<-done
+	return err
+}
+
+// finish hands in a job without a slot that has its result.
+func (b *batch) finish(j *job) {
+	j.end()
+	b.engine.mu.Lock()
+	defer b.engine.mu.Unlock()
+	b.finishLocked(j)
+	b.engine.kick(time.Now())
+}
+
+func (b *batch) finishLocked(j *job) {
+	b.left--
+	if b.stream != nil {
+		b.stream.deliverLocked(j)
+	}
+	b.settleLocked()
+}
+
+// watch ends a job that waits when the context of its request ends. One that
+// is in flight has that context.
+func (b *batch) watch(j *job) {
+	ctx := j.request.Context()
+	if ctx.Done() == nil {
+		return
+	}
+	id := j.id // j may be reused
+	b.watching.Add(1)
+	stop := context.AfterFunc(ctx, func() {
+		defer b.watching.Done()
+		b.expire(ctx, id)
+	})
+	j.unsubscribe = func() bool {
+		stopped := stop()
+		if stopped {
+			b.watching.Done()
+		}
+		return stopped
+	}
+}
+
+func (b *batch) expire(ctx context.Context, id int) {
+	e := b.engine
+	e.mu.Lock()
+	j := b.jobs[id]
+	if j == nil || b.stopped {
+		e.mu.Unlock()
+		return
+	}
+	now := time.Now()
+	delete(b.jobs, id)
+	b.lane.Cancel(now, j.key, id, false)
+	j.result.Waited += now.Sub(j.since)
+	e.mu.Unlock()
+	j.unsubscribe = nil
+	j.fail(cancelled(ctx))
+	b.finish(j)
+}
+
+// pushChunk is how many URLs are queued under one lock.
+const pushChunk = 256
+
+// fetchList fetches a list of URLs into results, which have Index and URL.
+func (e *engine) fetchList(ctx context.Context, results []Result) {
+	b := e.newBatch(ctx)
+	b.results, b.left = results, len(results)
+	if e.config.dedup {
+		b.leaders = leadersOf(results)
+	}
+	defer b.completeList()
+	var keys [pushChunk]string
+	for first := 0; first < len(results) && b.ctx.Err() == nil; first += pushChunk {
+		chunk := results[first:min(first+pushChunk, len(results))]
+		done := b.keysOf(keys[:], chunk)
+		b.pushChunk(keys[:len(chunk)], first, done)
+	}
+	b.waitList()
+}
+
+// keysOf fills in the host keys of a chunk: "" for a URL that is not to be
+// queued, whose number it returns.
+func (b *batch) keysOf(keys []string, chunk []Result) (done int) {
+	for i := range chunk {
+		r := &chunk[i]
+		if _, follows := b.leaders[r.Index]; follows {
+			keys[i] = ""
+			done++
+			continue
+		}
+		key, err := hostOf(r.URL)
+		if err == nil {
+			err = b.keepHost(key)
+		}
+		if err != nil {
+			*r = failed(*r, err)
+			key = ""
+			done++
+		}
+		keys[i] = key
+	}
+	return done
+}
+
+func (b *batch) pushChunk(keys []string, first, done int) {
+	e := b.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := time.Now()
+	b.left -= done
+	for i, key := range keys {
+		if key == "" {
+			continue
+		}
+		if !b.stopped {
+			b.lane.Push(now, key, first+i)
+		}
+		e.releaseHostLocked(now, key)
+	}
+	b.settleLocked()
+	e.kick(now)
+}
+
+// waitList waits for the results of all that was pushed.
+func (b *batch) waitList() {
+	b.engine.mu.Lock()
+	b.open = false
+	b.settleLocked()
+	b.engine.mu.Unlock()
+	<-b.settled
+}
+
+// completeList closes the batch. URLs without a result get the error of the
+// cancel, and those that equal another its result.
+func (b *batch) completeList() {
+	defer func() {
+		waited := time.Since(b.started)
+		for i := range b.results {
+			if r := &b.results[i]; r.Err == nil && r.StatusCode == 0 && b.leaders[i] == nil {
+				*r = failed(*r, b.cancelled())
+				r.Waited = waited
+			}
+		}
+		for i, leader := range b.leaders {
+			b.results[i] = sameResult(*leader, b.results[i])
+		}
+	}()
+	b.close()
+}
+
+// leadersOf maps the index of each URL that an earlier one equals to the result of that.
+func leadersOf(results []Result) map[int]*Result {
+	leaders := map[int]*Result{}
+	firsts := make(map[string]*Result, len(results))
+	for i := range results {
+		key := distinctKey(results[i].URL)
+		if first := firsts[key]; first != nil {
+			leaders[i] = first
+		} else {
+			firsts[key] = &results[i]
+		}
+	}
+	return leaders
+}
+
+// sendList sends a list of requests, of which results gets the results.
+func (e *engine) sendList(ctx context.Context, reqs []*http.Request, results []Result) {
+	b := e.newBatch(ctx)
+	b.results, b.left = results, len(results)
+	defer b.completeList()
+	for i, req := range reqs {
+		j := &job{batch: b, id: i, result: &results[i], since: b.started}
+		j.accept(req)
+	}
+	b.waitList()
+}
+
+// accept queues a job for a caller's request, or fails it.
+func (j *job) accept(req *http.Request) {
+	b := j.batch
+	j.setRequest(req)
+	err := checkRequest(req)
+	if err == nil {
+		j.key = hostKey(req.URL)
+		err = b.keepHost(j.key)
+	}
+	if err != nil {
+		j.fail(err)
+		b.finish(j)
+		return
+	}
+	b.watch(j)
+	b.engine.mu.Lock()
+	defer b.engine.mu.Unlock()
+	now := time.Now()
+	b.queueLocked(now, j, false)
+	b.engine.releaseHostLocked(now, j.key)
+	b.engine.kick(now)
+}
+
+func (j *job) setRequest(req *http.Request) {
+	if req == nil {
+		return
+	}
+	j.request = req
+	j.result.method = req.Method
+	if req.URL != nil {
+		j.result.URL = req.URL.String()
+	}
+}
+
+// checkRequest reports why a request cannot be sent, or nil. net/http finds
+// most of it too, but only when a slot has been taken.
+func checkRequest(req *http.Request) error {
+	switch {
+	case req == nil:
+		return invalid("nil request")
+	case req.RequestURI != "":
+		return invalid("RequestURI is set, which is for servers")
+	case !isToken(methodOf(req.Method)):
+		return invalid("method is not a token")
+	}
+	for key, values := range req.Header {
+		if !isToken(key) {
+			return invalid(fmt.Sprintf("header field name %q", key))
+		}
+		for _, value := range values {
+			if !isFieldValue(value) {
+				return invalid(fmt.Sprintf("the value of header %q has a control character", key))
+			}
+		}
+	}
+	return checkURL(req.URL)
+}
+
+// A panicError is what a stranger's code panicked with, on its way to the caller's goroutine.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+// asPanic returns the panic that was recovered, with the stack of this goroutine unless
+// it has one from elsewhere.
+func asPanic(value any) *panicError {
+	if p, ok := value.(*panicError); ok {
+		return p
+	}
+	return &panicError{value, debug.Stack()}
+}
+
+func (p *panicError) Error() string {
+	return fmt.Sprintf("fetch: panic: %v\n\n%s", p.value, p.stack)
+}
+
+func (p *panicError) Unwrap() error {
+	err, _ := p.value.(error)
+	return err
+}
+
+var (
+	errExited        = errors.New("runtime.Goexit was called")
+	errLimiterExited = errors.New("WithLimiter: runtime.Goexit was called")
+)

@@ -1,0 +1,200 @@
+package fetch
+
+import (
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+)
+
+const (
+	// presized is up to which length a body is read into a slice of just its size. A longer
+	// one grows as it comes, since the length is a stranger's word.
+	presized = 1 << 20
+	// scratchSize is what a pooled buffer starts with, and maxScratch what one is kept up to.
+	scratchSize = 32 << 10
+	maxScratch  = 1 << 20
+)
+
+var errReadRange = errors.New("body returned an invalid count from Read")
+
+// A bodyReader reads a response body, decoded, within the limit, and with
+// the checks that a stranger's RoundTripper makes necessary. Read errors stick.
+type bodyReader struct {
+	r     io.Reader
+	limit int64 // bytes left to read; negative is no limit
+	max   int64
+	proto int
+	err   error
+}
+
+func newBodyReader(resp *http.Response, limit int64) *bodyReader {
+	b := &bodyReader{r: resp.Body, limit: limit, max: limit, proto: resp.ProtoMajor}
+	if limit == 0 {
+		b.limit = -1
+	}
+	return b
+}
+
+// Read returns io.EOF, or an error that says what it counts as.
+func (b *bodyReader) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	// One byte more than the limit tells a body of just that size from a longer one.
+	if b.limit >= 0 && int64(len(p))-1 > b.limit {
+		p = p[:b.limit+1]
+	}
+	n, err := b.read(p)
+	if b.limit >= 0 && int64(n) > b.limit {
+		n, err = int(b.limit), tooLarge(b.max)
+	}
+	if b.limit >= 0 {
+		b.limit -= int64(n)
+	}
+	if err != nil && err != io.EOF {
+		err = readFailure(err, b.proto)
+	}
+	b.err = err
+	return n, err
+}
+
+// read reads once, but does not put up with readers that never get anywhere.
+func (b *bodyReader) read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for range 100 {
+		n, err := b.r.Read(p)
+		if n < 0 || n > len(p) {
+			return 0, errReadRange
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
+
+func tooLarge(limit int64) error {
+	return &failure{ErrBodyTooLarge, fmt.Errorf("more than %d bytes", limit)}
+}
+
+// readAll reads a body of which length bytes are announced; negative is unknown.
+func (b *bodyReader) readAll(length int64) ([]byte, error) {
+	if length < 1 || length > presized {
+		// Many a RoundTripper in tests leaves ContentLength 0 beside a body.
+		body, err := b.readGrowing(nil)
+		if err == nil && int64(len(body)) < length {
+			return nil, &failure{ErrTruncated, io.ErrUnexpectedEOF}
+		}
+		return body, err
+	}
+	body := make([]byte, length)
+	n, err := io.ReadFull(b, body)
+	if err != nil && b.err == io.EOF {
+		return nil, &failure{ErrTruncated, io.ErrUnexpectedEOF}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if b.err == io.EOF {
+		return body, nil
+	}
+	// The end is still to be read: only that gives the connection back.
+	var one [1]byte
+	switch m, err := b.Read(one[:]); {
+	case m > 0:
+		return b.readGrowing(append(body[:n], one[0]))
+	case err != io.EOF:
+		return nil, err
+	}
+	return body, nil
+}
+
+var scratchPool = sync.Pool{New: func() any {
+	s := make([]byte, scratchSize)
+	return &s
+}}
+
+// readGrowing reads to the end, behind what has been read already.
+func (b *bodyReader) readGrowing(read []byte) ([]byte, error) {
+	pooled := scratchPool.Get().(*[]byte)
+	defer scratchPool.Put(pooled)
+	buf := (*pooled)[:cap(*pooled)]
+	n := 0
+	for n < len(read) {
+		n += copy(buf[n:], read[n:])
+		if n < len(read) {
+			buf = append(buf, make([]byte, len(buf))...)
+		}
+	}
+	for b.err == nil {
+		if n == len(buf) {
+			buf = append(buf, make([]byte, len(buf))...)
+		}
+		m, _ := b.Read(buf[n:])
+		n += m
+	}
+	if b.err != io.EOF {
+		return nil, b.err
+	}
+	if len(buf) > maxScratch {
+		// Too large for the pool, so that there is no need for a copy.
+		return buf[:n:n], nil
+	}
+	*pooled = buf
+	return append(make([]byte, 0, n), buf[:n]...), nil
+}
+
+var gzipPool sync.Pool
+
+// A gzipReader decodes a body with a pooled decoder, which is made when the
+// first byte is asked for.
+type gzipReader struct {
+	body io.ReadCloser
+	gz   *gzip.Reader
+	err  error
+}
+
+func (g *gzipReader) Read(p []byte) (int, error) {
+	if g.gz == nil && g.err == nil {
+		g.open()
+	}
+	if g.err != nil {
+		return 0, g.err
+	}
+	n, err := g.gz.Read(p)
+	if err != nil {
+		g.err = err
+	}
+	return n, err
+}
+
+func (g *gzipReader) open() {
+	if gz, ok := gzipPool.Get().(*gzip.Reader); ok {
+		g.gz, g.err = gz, gz.Reset(g.body)
+		return
+	}
+	g.gz, g.err = gzip.NewReader(g.body)
+}
+
+// Close closes the body. The decoder goes back to the pool.
+func (g *gzipReader) Close() error {
+	if g.gz != nil {
+		gzipPool.Put(g.gz)
+		g.gz = nil
+	}
+	if g.err == nil {
+		g.err = http.ErrBodyReadAfterClose
+	}
+	return g.body.Close()
+}
+
+// bodyless reports whether no body follows the head, whatever its length
+// field says (RFC 9110, section 6.4.1).
+func bodyless(method string, status int) bool {
+	return method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
+}

@@ -1,0 +1,179 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// A failure is a cause with the sentinel that it counts as, if any. Its text is fit to be shown.
+type failure struct {
+	kind  error
+	cause error
+}
+
+func (f *failure) Error() string {
+	switch {
+	case f.kind == nil:
+		return printable(plainCause(f.cause).Error())
+	case f.cause == nil || f.cause == f.kind:
+		return f.kind.Error()
+	}
+	return f.kind.Error() + ": " + printable(plainCause(f.cause).Error())
+}
+
+func (f *failure) Unwrap() []error {
+	var errs []error
+	if f.kind != nil {
+		errs = append(errs, f.kind)
+	}
+	if f.kind == ErrTimeout {
+		errs = append(errs, context.DeadlineExceeded)
+	}
+	if f.cause != nil && f.cause != f.kind {
+		errs = append(errs, f.cause)
+	}
+	return errs
+}
+
+func (f *failure) Timeout() bool {
+	if f.kind == ErrTimeout {
+		return true
+	}
+	var t interface{ Timeout() bool }
+	return errors.As(f.cause, &t) && t.Timeout()
+}
+
+// plainCause takes the URL, which may have secrets, off a *url.Error.
+func plainCause(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) && u.Err != nil {
+		return plainCause(u.Err)
+	}
+	return err
+}
+
+// printable returns an error text, which may have a server's bytes in it, as
+// printable ASCII of bounded length.
+func printable(s string) string {
+	const most = 300
+	if len(s) > most {
+		s = s[:most] + "..."
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
+		return strconv.QuoteToASCII(s)
+	}
+	return s
+}
+
+// errAttemptTimeout is the cause with which the engine cancels an attempt that WithTimeout ends.
+var errAttemptTimeout = &failure{kind: ErrTimeout, cause: errors.New("attempt took too long")}
+
+// cancelled returns the error of a URL whose context, the batch's or the request's, is done: it matches
+// both ctx.Err() and the cause.
+func cancelled(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == err {
+		return err
+	}
+	return &cancellation{err, cause}
+}
+
+type cancellation struct{ err, cause error }
+
+func (c *cancellation) Error() string {
+	return c.err.Error() + ": " + printable(plainCause(c.cause).Error())
+}
+func (c *cancellation) Unwrap() []error { return []error{c.err, c.cause} }
+
+// done returns the error of a request whose context has ended, or nil. Contexts
+// decide it, not the error that came back: net/http returns the cause of a cancel,
+// which may be anything, and its own timeouts match context.DeadlineExceeded too.
+func (j *job) done(ctx context.Context) error {
+	switch {
+	case j.batch.ctx.Err() != nil:
+		return j.batch.cancelled()
+	case j.request != nil && j.request.Context().Err() != nil:
+		return cancelled(j.request.Context())
+	case ctx.Err() != nil:
+		return errAttemptTimeout
+	}
+	return nil
+}
+
+// sendFailure says what an error of a RoundTripper counts as.
+func sendFailure(err error) error {
+	var timeout interface{ Timeout() bool }
+	var op *net.OpError
+	var dns *net.DNSError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return &failure{ErrTimeout, err}
+	case errors.As(err, &record):
+		return &failure{ErrProtocol, err}
+	case errors.As(err, &op), errors.As(err, &dns), isTLS(err), isEOF(err), isNetError(err):
+		return &failure{nil, err}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &failure{nil, err}
+	}
+	return &failure{ErrProtocol, err}
+}
+
+func isEOF(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+func isNetError(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) || errors.Is(err, net.ErrClosed) || isServerClosedIdle(err)
+}
+
+// isServerClosedIdle reports whether a reused connection died before the request
+// was written. net/http has no name for that; CompatServerClosedIdle in the
+// tests notices if its words change.
+func isServerClosedIdle(err error) bool {
+	return strings.Contains(err.Error(), "server closed idle connection")
+}
+
+func isTLS(err error) bool {
+	var alert tls.AlertError
+	return isCertificate(err) || errors.As(err, &alert)
+}
+
+func isCertificate(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	return errors.As(err, &certificate)
+}
+
+// readFailure says what an error of reading a body counts as.
+func readFailure(err error, protoMajor int) error {
+	var known *failure
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return &failure{ErrTimeout, err}
+	case isEOF(err), isNetError(err), isCutTrailer(err), protoMajor >= 2:
+		// HTTP/2 resets streams with an error that has no exported type.
+		return &failure{ErrTruncated, err}
+	}
+	return &failure{ErrProtocol, err}
+}
+
+// isCutTrailer reports whether a chunked body ended before its very last
+// line. net/http's error for that is a plain text.
+func isCutTrailer(err error) bool {
+	return strings.Contains(err.Error(), "unexpected EOF")
+}
+
+var (
+	errNoResponse = errors.New("the RoundTripper returned no response")
+	errNoBody     = errors.New("the RoundTripper returned a length but no body")
+)

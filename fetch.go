@@ -1,0 +1,196 @@
+// Package fetch fetches many URLs over HTTP at once: one call, one [Result]
+// for every URL, in the order of the URLs, each with its own error.
+//
+// Most callers want [FetchAll]. [Stream] yields results as they arrive and
+// takes inputs of any length. A [Fetcher] is for many batches that share
+// connections and limits, and for methods other than GET.
+//
+//	for _, r := range fetch.FetchAll(ctx, urls) {
+//		if r.Err != nil {
+//			log.Print(r.Err)
+//			continue
+//		}
+//		fmt.Println(r.StatusCode, r.URL, len(r.Body))
+//	}
+//
+// # Limits
+//
+// At most [WithConcurrency] requests are in flight. A request takes one of
+// these slots only when it can start at once: while it waits for its host
+// ([WithHostConcurrency], [WithHostRate], [WithHostLimits]) or for a rate
+// ([WithRate], [WithLimiter]) it holds no slot and no goroutine, so that a
+// busy, slow or dead host does not hold up another. A host without a limit of its
+// own gets at most half the slots while another host has something to do. Of several batches on
+// one Fetcher each gets its turn. Within a batch the oldest URL goes first, but for a host that, by its limits and the time that it
+// takes, decides when the batch ends: that one is served before it.
+//
+// Redirects are requests like any other: each waits for the limits of the
+// host that it leads to.
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/http"
+)
+
+// FetchAll fetches the URLs with GET and returns one Result for each, in their order: always
+// len(urls) results, never nil. It returns when all are done. When ctx is
+// done, what is finished stays, every other URL gets an error that matches
+// ctx.Err() and [context.Cause], and FetchAll returns without waiting for servers.
+//
+// It makes a [Fetcher] for this one call: when it returns, no goroutine of
+// it runs and no connection that it opened is left. If an option is invalid nothing is
+// sent, and every Result has the error.
+func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
+	c, err := newConfig(opts)
+	if err != nil {
+		return failAll(urls, err)
+	}
+	f := &Fetcher{engine: newEngine(c)}
+	defer f.engine.shutdown()
+	return f.FetchAll(ctx, urls)
+}
+
+// Stream fetches the URLs with GET and yields one Result for each as they
+// complete, or in input order with [WithInOrder]. Result.Index is the position in the input.
+//
+// Nothing starts before the returned iterator is ranged over; each range is a run of
+// its own. The input is read on another goroutine, at most [WithLookahead] ahead of what
+// was yielded, and no request starts while unread results hold more than 64 MiB of bodies. Leaving the loop
+// cancels what is in flight and waits for it, and for the input iterator if
+// that is blocked. When ctx is done no further input is read, and each URL
+// that was read gets its Result. If an option is invalid, nothing is read, and
+// one Result with the error is yielded, its Index 0.
+func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq[Result] {
+	return func(yield func(Result) bool) {
+		c, err := newConfig(opts)
+		if err != nil {
+			yield(failed(Result{}, err))
+			return
+		}
+		f := &Fetcher{engine: newEngine(c)}
+		defer f.engine.shutdown()
+		f.Stream(ctx, urls)(yield)
+	}
+}
+
+// A Fetcher fetches batches of URLs with one set of options. It keeps
+// connections and the state of hosts between calls, and calls that run at the same time share them
+// and the slots: each batch gets its turn. It is safe for concurrent use and holds no goroutine
+// while no call runs. Make one with [New].
+type Fetcher struct {
+	engine *engine
+}
+
+// New returns a Fetcher with the given options, or an error that names every invalid one.
+func New(opts ...Option) (*Fetcher, error) {
+	c, err := newConfig(opts)
+	if err != nil {
+		return nil, fmt.Errorf("fetch: %w", err)
+	}
+	return &Fetcher{engine: newEngine(c)}, nil
+}
+
+// FetchAll is [FetchAll] with the options of f.
+func (f *Fetcher) FetchAll(ctx context.Context, urls []string) []Result {
+	if err := contextError(ctx); err != nil {
+		return failAll(urls, err)
+	}
+	results := make([]Result, len(urls))
+	for i, u := range urls {
+		results[i].Index, results[i].URL = i, u
+	}
+	if len(urls) > 0 {
+		f.engine.fetchList(ctx, results)
+	}
+	return results
+}
+
+// Stream is [Stream] with the options of f.
+func (f *Fetcher) Stream(ctx context.Context, urls iter.Seq[string]) iter.Seq[Result] {
+	return f.stream(ctx, urls == nil, func(yield func(input) bool) {
+		for u := range urls {
+			if !yield(input{url: u}) {
+				return
+			}
+		}
+	})
+}
+
+// DoAll sends the requests, of any method and with any header and body, and
+// returns one Result for each, in their order. The context of each request
+// applies as well as ctx.
+//
+// A request is not changed. Its body is always closed, sent or not. One
+// with a body but without GetBody is sent once: never retried, and
+// never sent again by a redirect.
+func (f *Fetcher) DoAll(ctx context.Context, reqs []*http.Request) []Result {
+	results := make([]Result, len(reqs))
+	for i := range results {
+		results[i].Index = i
+	}
+	if len(reqs) == 0 {
+		return results
+	}
+	if err := contextError(ctx); err != nil {
+		for i, req := range reqs {
+			refuse(req, &results[i], err)
+		}
+		return results
+	}
+	f.engine.sendList(ctx, reqs, results)
+	return results
+}
+
+// DoStream is to DoAll what Stream is to FetchAll.
+func (f *Fetcher) DoStream(ctx context.Context, reqs iter.Seq[*http.Request]) iter.Seq[Result] {
+	return f.stream(ctx, reqs == nil, func(yield func(input) bool) {
+		for req := range reqs {
+			if !yield(input{request: req, isRequest: true}) {
+				return
+			}
+		}
+	})
+}
+
+func (f *Fetcher) stream(ctx context.Context, empty bool, inputs iter.Seq[input]) iter.Seq[Result] {
+	return func(yield func(Result) bool) {
+		switch {
+		case empty:
+		case ctx == nil:
+			yield(failed(Result{}, errNilContext))
+		default:
+			f.engine.streamInputs(ctx, inputs, yield)
+		}
+	}
+}
+
+// Close closes the idle connections of f's own client. Calls that run go on,
+// and f can still be used. A client given with [WithClient] is left alone.
+func (f *Fetcher) Close() { f.engine.closeIdle() }
+
+// contextError reports why nothing can be sent in ctx, or nil.
+func contextError(ctx context.Context) error {
+	switch {
+	case ctx == nil:
+		return errNilContext
+	case ctx.Err() != nil:
+		return cancelled(ctx)
+	}
+	return nil
+}
+
+func failAll(urls []string, err error) []Result {
+	results := make([]Result, len(urls))
+	for i, u := range urls {
+		results[i] = failed(Result{Index: i, URL: u}, err)
+	}
+	return results
+}
+
+func failed(r Result, err error) Result {
+	r.Err = &Error{Method: methodOf(r.method), URL: redact(r.URL), Err: err}
+	return r
+}

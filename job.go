@@ -1,0 +1,267 @@
+package fetch
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// A job is one URL on its way through the engine. It belongs to the worker that
+// popped it, otherwise to its batch, under the engine's lock.
+type job struct {
+	batch  *batch
+	id     int
+	result *Result // in the list, or own
+	own    Result
+
+	request     *http.Request // the caller's, of DoAll; nil for a GET of result.URL
+	bodyTaken   bool          // whether request.Body has been handed on
+	unsubscribe func() bool   // from the context of request
+
+	key       string    // of the host that it waits for
+	since     time.Time // when it began to wait
+	remaining time.Duration
+	next      *http.Request // the redirect to follow; nil: from the start
+	chain     chain
+
+	resp *http.Response // whose body is to be closed
+	body *requestBody   // likewise
+}
+
+func (j *job) fail(err error) {
+	r := j.result
+	r.Body = nil
+	r.Err = &Error{
+		Method: methodOf(r.method), URL: redact(r.URL), Attempts: r.Attempts,
+		Err: err, attemptLimit: j.batch.engine.config.attempts(),
+	}
+}
+
+// head takes over the head of a response.
+func (j *job) head(req *http.Request, resp *http.Response) {
+	r := j.result
+	r.StatusCode, r.Proto, r.Header = resp.StatusCode, resp.Proto, resp.Header
+	if r.Redirects == 0 && j.request == nil && req.URL.Fragment == "" && !hasUserinfo(r.URL) {
+		r.FinalURL = r.URL
+	} else {
+		r.FinalURL = plainURL(req.URL)
+	}
+}
+
+func hasUserinfo(raw string) bool {
+	for i := 0; i < len(raw); i++ {
+		if raw[i] == '@' {
+			return true
+		}
+	}
+	return false
+}
+
+// begin makes the job ready for an attempt from the start.
+func (j *job) begin() {
+	r := j.result
+	r.Attempts++
+	r.StatusCode, r.Proto, r.Header, r.FinalURL, r.Redirects = 0, "", nil, "", 0
+	j.remaining = j.batch.engine.config.timeout
+	j.chain = chain{}
+}
+
+// build returns the next request of the job, with ctx.
+func (j *job) build(w *worker, ctx context.Context) (*http.Request, error) {
+	switch {
+	case j.next != nil:
+		next := j.next
+		j.next = nil
+		return j.prepare(next.WithContext(ctx))
+	case j.request == nil:
+		return j.get(w)
+	}
+	e := j.batch.engine
+	req := j.request.Clone(ctx)
+	if req.Header == nil {
+		req.Header = http.Header{}
+	}
+	for key, values := range e.header {
+		// The Transport knows better when to ask for gzip here: not with HEAD or Range.
+		ours := key == "Accept-Encoding" && e.decodesGzip
+		if _, ok := req.Header[key]; !ok && !ours {
+			req.Header[key] = append([]string(nil), values...)
+		}
+	}
+	if req.Host == "" || req.Host == req.URL.Host {
+		req.Host = e.host
+	}
+	return j.first(req)
+}
+
+// get returns the GET for a URL. It is a copy of the worker's template, which is
+// cheaper than http.NewRequest; the headers are shared where nobody can change them.
+func (j *job) get(w *worker) (*http.Request, error) {
+	e := j.batch.engine
+	u, err := parse(j.result.URL)
+	if err != nil {
+		return nil, err
+	}
+	req := new(http.Request)
+	*req = *w.template
+	req.URL = u
+	j.chain.header = e.header
+	if u.User == nil && e.sharesHeader {
+		return req, nil
+	}
+	req.Header = e.header.Clone()
+	if u.User == nil {
+		return j.prepare(req)
+	}
+	return j.first(req)
+}
+
+// first completes the first request of an attempt.
+func (j *job) first(req *http.Request) (*http.Request, error) {
+	u := *req.URL
+	req.URL = &u
+	if u.User != nil {
+		if req.Header.Get("Authorization") == "" {
+			req.Header.Set("Authorization", basic(u.User))
+		}
+		u.User = nil
+	}
+	j.chain.header = req.Header
+	req.Header = req.Header.Clone()
+	return j.prepare(req)
+}
+
+// basic returns the credentials of RFC 7617.
+func basic(user *url.Userinfo) string {
+	password, _ := user.Password()
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password))
+}
+
+// prepare gives a request its body and calls the RequestFunc.
+func (j *job) prepare(req *http.Request) (*http.Request, error) {
+	if err := j.open(req); err != nil {
+		return nil, err
+	}
+	if f := j.batch.engine.config.requestFunc; f != nil && !j.chain.left {
+		before := *req.URL
+		if err := f(req); err != nil {
+			return nil, &failure{nil, err}
+		}
+		switch {
+		case req.URL == nil || req.URL.Scheme != before.Scheme || req.URL.Host != before.Host:
+			return nil, errors.New("WithRequestFunc changed scheme or host")
+		case req.Header == nil:
+			req.Header = http.Header{}
+		}
+	}
+	return req, nil
+}
+
+// open gives a request a fresh body: that of the caller's request once, then those of GetBody.
+func (j *job) open(req *http.Request) error {
+	if j.request == nil || !hasBody(j.request) || j.result.Redirects > 0 && req.GetBody == nil {
+		req.Body = nil
+		return nil
+	}
+	body := j.request.Body
+	if j.bodyTaken {
+		var err error
+		if body, err = j.request.GetBody(); err != nil {
+			return &failure{nil, err}
+		}
+	}
+	j.bodyTaken = true
+	j.body = newRequestBody(req.Context(), body)
+	req.Body = j.body
+	return nil
+}
+
+// close closes what is open: bodies are closed whatever a RoundTripper does.
+func (j *job) close() {
+	if resp := j.resp; resp != nil {
+		j.resp = nil
+		resp.Body.Close()
+	}
+	if body := j.body; body != nil {
+		j.body = nil
+		body.Close()
+	}
+}
+
+// end closes what is left of a job that has its result.
+func (j *job) end() {
+	j.close()
+	if j.request != nil && !j.bodyTaken && j.request.Body != nil {
+		j.bodyTaken = true
+		j.request.Body.Close()
+	}
+	if j.unsubscribe != nil {
+		j.unsubscribe()
+	}
+}
+
+// A requestBody is a caller's body on its way into a RoundTripper. net/http
+// reads it on goroutines of its own, where a panic would end the process, and
+// does not give up on a Read that blocks: the end of the context closes it.
+type requestBody struct {
+	body  io.ReadCloser
+	stop  func() bool
+	close func() error
+
+	mu       sync.Mutex
+	panicked *panicError
+}
+
+func newRequestBody(ctx context.Context, body io.ReadCloser) *requestBody {
+	b := &requestBody{body: body}
+	b.close = sync.OnceValue(func() (err error) {
+		defer b.catch(&err)
+		return b.body.Close()
+	})
+	b.stop = context.AfterFunc(ctx, func() { b.close() })
+	return b
+}
+
+func (b *requestBody) Read(p []byte) (n int, err error) {
+	defer b.catch(&err)
+	return b.body.Read(p)
+}
+
+func (b *requestBody) Close() error {
+	b.stop()
+	return b.close()
+}
+
+var errBodyPanicked = errors.New("request body panicked")
+
+func (b *requestBody) catch(err *error) {
+	if value := recover(); value != nil {
+		*err = errBodyPanicked
+		b.mu.Lock()
+		b.panicked = &panicError{value, debug.Stack()}
+		b.mu.Unlock()
+	}
+}
+
+// repanic raises a panic of the body on this goroutine.
+func (b *requestBody) repanic() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.panicked != nil {
+		panic(b.panicked)
+	}
+}
+
+// refuse gives a request that is not even queued its error, and closes its body.
+func refuse(req *http.Request, r *Result, err error) {
+	j := &job{result: r}
+	j.setRequest(req)
+	*r = failed(*r, err)
+	j.end()
+}

@@ -1,0 +1,436 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/batchhttp/fetch/internal/sched"
+)
+
+// An Option changes how a [Fetcher] works. Options are applied in order; of
+// two equal options the later wins, where its comment does not say that they add up.
+type Option interface{ apply(*config) error }
+
+type optionFunc func(*config) error
+
+func (f optionFunc) apply(c *config) error { return f(c) }
+
+// HostLimits are the limits of one host; see [WithHostLimits]. A zero field
+// means that of [WithHostConcurrency] or [WithHostRate].
+type HostLimits struct {
+	Concurrency int        // requests in flight, ≥ 1
+	Rate        rate.Limit // request starts per second, > 0
+	Burst       int        // starts at once, ≥ 1; with a Rate and no Burst it is 1
+}
+
+// A Limiter hands out permits, one for each request; see [WithLimiter].
+// A [*rate.Limiter] is one.
+type Limiter interface {
+	Wait(ctx context.Context) error
+}
+
+// config is the sum of the options. It does not change once New has returned.
+type config struct {
+	client          *http.Client
+	concurrency     int
+	hostConcurrency int // 0: no limit but the share rule of internal/sched
+	rate            rate.Limit
+	burst           int
+	hostRate        rate.Limit
+	hostBurst       int
+	hostLimits      func(host string) HostLimits
+	limiter         Limiter
+
+	timeout    time.Duration
+	timeoutSet bool
+
+	maxBody      int64 // 0: no limit
+	maxBodySet   bool
+	bodyFunc     func(ctx context.Context, r Result, body io.Reader) error
+	header       http.Header
+	requestFunc  func(*http.Request) error
+	maxRedirects int
+	redirectsSet bool
+	statusErrors bool
+	dedup        bool
+	lookahead    int
+	inOrder      bool
+}
+
+const defaultMaxBody = 10 << 20
+
+func newConfig(opts []Option) (*config, error) {
+	c := &config{
+		concurrency:  64,
+		timeout:      30 * time.Second,
+		maxBody:      defaultMaxBody,
+		header:       http.Header{},
+		maxRedirects: 10,
+		lookahead:    10_000,
+	}
+	var errs []error
+	for _, o := range opts {
+		if o == nil {
+			errs = append(errs, errors.New("nil Option"))
+		} else if err := o.apply(c); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if errs != nil {
+		return nil, &optionsError{errs}
+	}
+	c.settle()
+	return c, nil
+}
+
+// An optionsError has the errors of all invalid options.
+type optionsError struct{ errs []error }
+
+func (e *optionsError) Error() string {
+	texts := make([]string, len(e.errs))
+	for i, err := range e.errs {
+		texts[i] = err.Error()
+	}
+	return "invalid options: " + strings.Join(texts, "; ")
+}
+
+func (e *optionsError) Unwrap() []error { return e.errs }
+
+// settle works out the defaults that depend on other options.
+func (c *config) settle() {
+	if c.bodyFunc != nil && !c.maxBodySet {
+		c.maxBody = 0
+	}
+	if c.client != nil && c.client.Timeout > 0 {
+		if !c.timeoutSet || c.timeout == 0 {
+			c.timeout = c.client.Timeout
+		}
+		c.timeout = min(c.timeout, c.client.Timeout)
+	}
+}
+
+// WithClient sends the requests with c's Transport, Jar, CheckRedirect and
+// Timeout. Nothing of c is changed, and its idle connections are never
+// closed. The default, and what nil means, is a client of the Fetcher's own,
+// with connection pools as large as the limits.
+//
+// Mind the pool: a client without a Transport is [http.DefaultTransport],
+// which keeps 2 idle connections to a host, so that most requests to a busy
+// host must connect anew. Give it a Transport whose MaxIdleConnsPerHost is at
+// least the number of requests in flight to one host.
+func WithClient(c *http.Client) Option {
+	return optionFunc(func(cfg *config) error {
+		if c == nil {
+			cfg.client = nil
+			return nil
+		}
+		if isNilInterface(c.Transport) {
+			return errors.New("WithClient: the client's Transport is a nil pointer")
+		}
+		clone := *c
+		cfg.client = &clone
+		return nil
+	})
+}
+
+// WithConcurrency limits the requests in flight, of all hosts and all calls
+// of the Fetcher together, to n, which must be at least 1. The default is 64.
+func WithConcurrency(n int) Option {
+	return optionFunc(func(c *config) error {
+		c.concurrency = n
+		return atLeast(n, 1, "WithConcurrency(%d)")
+	})
+}
+
+// WithHostConcurrency limits the requests in flight to each host to n. The
+// default, 0, is no number but a share: no more than half the slots while
+// another host has a request that can start, all of them otherwise.
+// A host is what [WithHostLimits] gets; redirects count for the host they lead to.
+func WithHostConcurrency(n int) Option {
+	return optionFunc(func(c *config) error {
+		c.hostConcurrency = n
+		return atLeast(n, 0, "WithHostConcurrency(%d)")
+	})
+}
+
+// WithRate limits the request starts of the Fetcher, of all hosts together, to
+// r a second with bursts of at most burst: in any T seconds at most
+// burst + r·T start, redirects included. r must be more than 0, and burst at
+// least 1. The default is no limit.
+func WithRate(r rate.Limit, burst int) Option {
+	return optionFunc(func(c *config) error {
+		c.rate, c.burst = r, burst
+		return checkRate("WithRate", r, burst)
+	})
+}
+
+// WithHostRate limits the request starts to each host, as [WithRate] does for
+// all. A host that waits for its rate holds no slot.
+func WithHostRate(r rate.Limit, burst int) Option {
+	return optionFunc(func(c *config) error {
+		c.hostRate, c.hostBurst = r, burst
+		return checkRate("WithHostRate", r, burst)
+	})
+}
+
+// WithHostLimits asks f for the limits of each host. A zero field of its
+// answer means [WithHostConcurrency] or [WithHostRate]; a nil f means none, the default.
+//
+// A host is given in lower case, without a trailing dot, and with its port
+// where that is not the default of the scheme: "example.com",
+// "example.com:8080", "[2001:db8::1]". http and https share one. A non-ASCII
+// spelling is a host of its own.
+//
+// f may be called from several goroutines at once, and again for a host that
+// was idle for long. A negative or NaN value is the error of the URL in question.
+func WithHostLimits(f func(host string) HostLimits) Option {
+	return optionFunc(func(c *config) error {
+		c.hostLimits = f
+		return nil
+	})
+}
+
+// WithLimiter takes a permit from l before each request, redirects
+// included. It is for a limit that several Fetchers or machines share. The
+// default, and what nil means, is none.
+//
+// Wait is called on one goroutine at a time, and only while a request could
+// start otherwise; its context has no deadline and ends with the
+// Fetcher's calls. An error of Wait ends the oldest URL that waits.
+func WithLimiter(l Limiter) Option {
+	return optionFunc(func(c *config) error {
+		if l != nil && isNilInterface(l) {
+			return errors.New("WithLimiter: the Limiter is a nil pointer")
+		}
+		c.limiter = l
+		return nil
+	})
+}
+
+// WithTimeout limits one attempt at a URL to d: its connects, redirects and
+// bodies, and the [WithBodyFunc]. Waiting for a slot, a limit or a rate never
+// counts. d must not be negative; 0 is no limit. The default is 30 s, or the
+// Timeout of the [WithClient] client. Given both, the smaller holds.
+func WithTimeout(d time.Duration) Option {
+	return optionFunc(func(c *config) error {
+		c.timeout, c.timeoutSet = d, true
+		return notNegative(d, "WithTimeout(%v)")
+	})
+}
+
+// WithMaxBody limits the decoded body of one response to n bytes; a longer
+// one is [ErrBodyTooLarge]. n must not be negative; 0 is no limit. The
+// default is 10 MiB, and no limit under [WithBodyFunc].
+func WithMaxBody(n int64) Option {
+	return optionFunc(func(c *config) error {
+		if n < 0 {
+			return fmt.Errorf("WithMaxBody(%d): must not be negative", n)
+		}
+		c.maxBody, c.maxBodySet = n, true
+		return nil
+	})
+}
+
+// WithBodyFunc hands the body of each URL to f instead of keeping it: Body of
+// the Result stays nil. The default, and what nil means, is to keep it.
+//
+// f gets the Result as far as it is known and the body of the response that
+// the URL ends with, decoded, with [WithMaxBody] applied if that is given. It
+// runs while the request is in flight, on several goroutines at once, and counts against [WithTimeout]; ctx ends
+// with the attempt. It need not read to the end. An error that reading the
+// body met fails the attempt even if f returns nil. Another error of f ends the URL.
+// body must not be used after f has returned, and f must not call the same
+// Fetcher: it holds one of its slots. Under [WithStatusErrors] f is not called for a status outside 200–299.
+func WithBodyFunc(f func(ctx context.Context, r Result, body io.Reader) error) Option {
+	return optionFunc(func(c *config) error {
+		c.bodyFunc = f
+		return nil
+	})
+}
+
+// WithHeader adds a header to every request that has none of that name. Given
+// more than once for a key it adds a value each time. "Host" sets the Host of
+// the request, once. A redirect to another scheme, host or port carries none of
+// them but Accept*, User-Agent, Range, and Content-* with a body.
+func WithHeader(key, value string) Option {
+	return optionFunc(func(c *config) error {
+		return addHeader(c.header, key, value)
+	})
+}
+
+// WithRequestFunc calls f on each request before it is sent, for a signature
+// or a token. f gets a clone that it may change. It is called for the first
+// request of each attempt and for redirects within the same origin (scheme, host
+// and port), never once a redirect has left that. It must not change scheme
+// or host. Its error ends the URL. It may be called from several
+// goroutines at once. The default, and what nil means, is none.
+func WithRequestFunc(f func(*http.Request) error) Option {
+	return optionFunc(func(c *config) error {
+		c.requestFunc = f
+		return nil
+	})
+}
+
+// WithMaxRedirects follows at most n redirects; one more is [ErrRedirect]. n
+// must not be negative. 0 follows none: the 3xx itself is the result. The
+// default is 10, or the CheckRedirect of the [WithClient] client; given both, both hold.
+func WithMaxRedirects(n int) Option {
+	return optionFunc(func(c *config) error {
+		c.maxRedirects, c.redirectsSet = n, true
+		return atLeast(n, 0, "WithMaxRedirects(%d)")
+	})
+}
+
+// WithStatusErrors makes a status outside 200–299 an error, a
+// [*StatusError]. Header and Body are in the Result all the same.
+func WithStatusErrors() Option {
+	return optionFunc(func(c *config) error {
+		c.statusErrors = true
+		return nil
+	})
+}
+
+// WithDedup fetches each distinct URL of a batch once; every index gets its
+// Result, and the results of equal URLs share Header and Body. URLs are equal if they are without their fragment and with
+// scheme and host in lower case. In [Stream] only URLs within the lookahead
+// of each other are compared. DoAll and DoStream do not compare requests.
+func WithDedup() Option {
+	return optionFunc(func(c *config) error {
+		c.dedup = true
+		return nil
+	})
+}
+
+// WithLookahead lets [Stream] read at most n inputs ahead of the results that
+// it has yielded, queued, in flight and unread together. n must be at least 1. The default is 10,000.
+func WithLookahead(n int) Option {
+	return optionFunc(func(c *config) error {
+		c.lookahead = n
+		return atLeast(n, 1, "WithLookahead(%d)")
+	})
+}
+
+// WithInOrder makes [Stream] yield in the order of the input, and so wait for
+// the slowest, instead of in the order of completion.
+func WithInOrder() Option {
+	return optionFunc(func(c *config) error {
+		c.inOrder = true
+		return nil
+	})
+}
+
+func atLeast(n, least int, format string) error {
+	if n < least {
+		return fmt.Errorf(format+": must be at least %d", n, least)
+	}
+	return nil
+}
+
+func notNegative(d time.Duration, format string) error {
+	if d < 0 {
+		return fmt.Errorf(format+": must not be negative", d)
+	}
+	return nil
+}
+
+func checkRate(name string, r rate.Limit, burst int) error {
+	if !(r > 0) { // also false for NaN
+		return fmt.Errorf("%s(%v, %d): rate must be more than 0", name, float64(r), burst)
+	}
+	if burst < 1 {
+		return fmt.Errorf("%s(%v, %d): burst must be at least 1", name, float64(r), burst)
+	}
+	return nil
+}
+
+// isInfinite reports whether r is no limit at all; x/time/rate treats only
+// the largest float as such.
+func isInfinite(r rate.Limit) bool {
+	return r == rate.Inf || math.IsInf(float64(r), 1)
+}
+
+// isNilInterface reports whether v is an interface that holds a nil pointer,
+// map or func, which compares unequal to nil and panics when it is used.
+func isNilInterface(v any) bool {
+	switch value := reflect.ValueOf(v); value.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Chan:
+		return value.IsNil()
+	}
+	return false
+}
+
+// addHeader adds a header field after the checks that net/http would make
+// when it is too late to name the option ([RFC 9110], section 5).
+//
+// [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110
+func addHeader(h http.Header, key, value string) error {
+	if !isToken(key) {
+		return fmt.Errorf("WithHeader(%q, …): not a header field name", key)
+	}
+	// The value may be a secret, so the error does not show it.
+	if !isFieldValue(value) {
+		return fmt.Errorf("WithHeader(%q, …): the value has a control character", key)
+	}
+	key = http.CanonicalHeaderKey(key)
+	switch {
+	case key == "Host" && h.Get(key) != "" && h.Get(key) != value:
+		return errors.New(`WithHeader("Host", …): given twice`)
+	case key == "Host":
+		h.Set(key, value)
+	default:
+		h.Add(key, value)
+	}
+	return nil
+}
+
+// isFieldValue reports whether s has no control character (RFC 9110, section 5.5).
+func isFieldValue(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
+}
+
+// isToken reports whether s is a token of RFC 9110, section 5.6.2.
+func isToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if !isAlphanumeric(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// attempts is how often a URL may be tried.
+func (c *config) attempts() int { return 1 }
+
+// defaultLimits are those of a host without HostLimits.
+func (c *config) defaultLimits() sched.Limits {
+	return sched.Limits{Concurrency: c.hostConcurrency, Rate: c.hostRate, Burst: c.hostBurst}
+}
+
+// limitsOf asks for the limits of a host, and fills in the defaults.
+func (c *config) limitsOf(host string) (sched.Limits, error) {
+	own, limits := c.hostLimits(host), c.defaultLimits()
+	if own.Concurrency < 0 || own.Burst < 0 || !(own.Rate >= 0) {
+		return limits, fmt.Errorf("WithHostLimits: host %s: %d, %v, %d: must not be negative",
+			quoteShort(host), own.Concurrency, float64(own.Rate), own.Burst)
+	}
+	if own.Concurrency > 0 {
+		limits.Concurrency = own.Concurrency
+	}
+	if own.Rate > 0 {
+		limits.Rate, limits.Burst = own.Rate, 1
+	}
+	if own.Burst > 0 {
+		limits.Burst = own.Burst
+	}
+	return limits, nil
+}

@@ -1,0 +1,230 @@
+package fetch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// A Result is what became of one URL. Every URL of a batch gets exactly one.
+//
+// Err is nil if and only if the response is complete: its head arrived, its
+// body was read to the end that the protocol announces, decoded, and was
+// within the limit. A status such as 404 is not an error (see [Result.OK] and
+// [WithStatusErrors]). A body that HTTP/1 ends by closing the connection, with
+// neither a length nor chunks, cannot be told from one that was cut short;
+// it counts as complete.
+type Result struct {
+	// Index is the position of the URL in the input, from 0.
+	Index int
+	// URL is the URL as it was given.
+	URL string
+	// FinalURL is the last URL that a response came from, after redirects and
+	// without user information. It is empty when there was no response.
+	FinalURL string
+
+	// StatusCode, Proto and Header are those of the last response head that
+	// the last attempt received, whatever Err is. They are zero without one.
+	StatusCode int
+	Proto      string // such as "HTTP/1.1" or "HTTP/2.0"
+	Header     http.Header
+
+	// Body is the whole body, decoded. It is nil when Err is not, except under
+	// [WithStatusErrors], and under [WithBodyFunc]. With [WithDedup] equal URLs
+	// share one slice.
+	Body []byte
+	// Err is nil or an [*Error].
+	Err error
+
+	// Attempts says how often the URL was given a slot to be fetched in: 0
+	// when it never was, more than 1 when it was retried. net/http may
+	// itself send an idempotent request again when a reused connection dies
+	// under it; that is not counted.
+	Attempts int
+	// Redirects is the number of redirects followed in the last attempt.
+	Redirects int
+	// Waited is the time spent in queues, limits, pauses and back-off.
+	Waited time.Duration
+	// Took is the time spent in attempts: connecting, sending, reading.
+	Took time.Duration
+	// History has every attempt, the oldest first. It is nil when there was
+	// one attempt or none.
+	History []Attempt
+
+	method string // of the request; "" is GET
+}
+
+// An Attempt is one of several attempts at a URL.
+type Attempt struct {
+	// StatusCode is that of the last response head received, or 0.
+	StatusCode int
+	// Err says why no complete response came; nil when one did.
+	Err error
+	// Took is how long the attempt lasted.
+	Took time.Duration
+	// RetryAfter is how long the response asked to wait, or 0.
+	RetryAfter time.Duration
+}
+
+// OK reports whether the URL was fetched with a status from 200 to 299.
+func (r Result) OK() bool {
+	return r.Err == nil && statusOK(r.StatusCode)
+}
+
+// JSON decodes the body into v, as [json.Unmarshal] does. It returns r.Err
+// when that is set, an [*Error] with a [*StatusError] for a status outside
+// 200–299, and an [*Error] with the decoding error when the body is not what v expects.
+func (r Result) JSON(v any) error {
+	if r.Err != nil {
+		return r.Err
+	}
+	err := error(nil)
+	if statusOK(r.StatusCode) {
+		err = json.Unmarshal(r.Body, v)
+	} else {
+		err = &StatusError{StatusCode: r.StatusCode}
+	}
+	if err == nil {
+		return nil
+	}
+	return &Error{Method: methodOf(r.method), URL: redact(r.URL), Attempts: r.Attempts, Err: err}
+}
+
+// JoinErrors returns nil when no result has an error. Otherwise its text says
+// how many have one and gives the first few, and [errors.Is] and [errors.As]
+// search them all.
+func JoinErrors(results []Result) error {
+	var errs []error
+	for _, r := range results {
+		if r.Err != nil {
+			errs = append(errs, r.Err)
+		}
+	}
+	if errs == nil {
+		return nil
+	}
+	return &joinedError{errs: errs, of: len(results)}
+}
+
+type joinedError struct {
+	errs []error
+	of   int
+}
+
+// joinedErrorLines bounds the text: a batch of a million can fail a million times.
+const joinedErrorLines = 10
+
+func (e *joinedError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "fetch: %d of %d failed", len(e.errs), e.of)
+	for _, err := range e.errs[:min(len(e.errs), joinedErrorLines)] {
+		b.WriteString("\n" + err.Error())
+	}
+	if more := len(e.errs) - joinedErrorLines; more > 0 {
+		fmt.Fprintf(&b, "\nand %d more", more)
+	}
+	return b.String()
+}
+
+func (e *joinedError) Unwrap() []error { return e.errs }
+
+// Sentinel errors, to be matched with [errors.Is].
+var (
+	// ErrInvalidURL: the URL or request cannot be fetched; nothing was sent.
+	ErrInvalidURL = errors.New("invalid URL")
+	// ErrTimeout: an attempt, or a stage of it such as the dial or the TLS
+	// handshake, took too long. [context.DeadlineExceeded] matches too. The
+	// deadline of the caller's own context is not an ErrTimeout.
+	ErrTimeout = errors.New("timed out")
+	// ErrBodyTooLarge: the decoded body is longer than [WithMaxBody] allows.
+	ErrBodyTooLarge = errors.New("body too large")
+	// ErrTruncated: the body ended before the end that was announced.
+	ErrTruncated = errors.New("body truncated")
+	// ErrProtocol: the server did not speak HTTP as it must.
+	ErrProtocol = errors.New("protocol error")
+	// ErrRedirect: a redirect that cannot or must not be followed. The Result
+	// has its status and header.
+	ErrRedirect = errors.New("redirect not followed")
+	// ErrBlocked: the address is not a public one, under [WithPublicOnly].
+	ErrBlocked = errors.New("address blocked")
+	// ErrHostDown: the host failed [WithMaxHostFailures] times in a row, and
+	// the rest of the batch's URLs of that host were not tried.
+	ErrHostDown = errors.New("host down")
+	// ErrHostPaused: the host asked not to be called for longer than can be
+	// waited; see [HostPausedError].
+	ErrHostPaused = errors.New("host paused")
+)
+
+// An Error says why a URL was not fetched. Every non-nil Result.Err is an *Error.
+//
+// [errors.Is] and [errors.As] reach the sentinel (such as [ErrTimeout]) and
+// the cause (such as *net.OpError, *net.DNSError or
+// *tls.CertificateVerificationError). When the batch was cancelled they find
+// both the error and the [context.Cause] of the caller's context.
+//
+// Its text has neither user information nor a query nor header values; what
+// came from a server is quoted and cut short.
+type Error struct {
+	Method string
+	// URL has no user information, query or fragment. It is for people; the
+	// URL as it was given is in the Result.
+	URL      string
+	Attempts int
+	Err      error
+
+	// attemptLimit is the number of attempts that were allowed.
+	attemptLimit int
+}
+
+// Error returns "fetch: METHOD URL: cause", and which attempt it was when
+// there could be more than one.
+func (e *Error) Error() string {
+	text := "fetch: " + e.Method + " " + e.URL + ": " + e.Err.Error()
+	if e.Attempts > 0 && e.attemptLimit > 1 {
+		text += fmt.Sprintf(" (attempt %d of %d)", e.Attempts, e.attemptLimit)
+	}
+	return text
+}
+
+// Unwrap returns e.Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Timeout reports whether the error is a timeout, of an attempt or of the
+// caller's context, as [net.Error] has it.
+func (e *Error) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.Err, &t) && t.Timeout()
+}
+
+// A StatusError is a status outside 200–299. It is an error only under
+// [WithStatusErrors], and from [Result.JSON].
+type StatusError struct {
+	StatusCode int
+}
+
+func (e *StatusError) Error() string {
+	if text := http.StatusText(e.StatusCode); text != "" {
+		return fmt.Sprintf("status %d %s", e.StatusCode, text)
+	}
+	return fmt.Sprintf("status %d", e.StatusCode)
+}
+
+// A HostPausedError ends the URLs of a host that asked, with Retry-After, not
+// to be called before Until, when that is longer than [WithMaxRetryAfter] or
+// the deadline allow. The URLs can be fetched after that instant.
+type HostPausedError struct {
+	Host  string
+	Until time.Time
+}
+
+func (e *HostPausedError) Error() string {
+	return fmt.Sprintf("host %s paused until %s", quoteShort(e.Host), e.Until.UTC().Format(time.RFC3339))
+}
+
+// Is makes errors.Is(err, ErrHostPaused) true.
+func (e *HostPausedError) Is(target error) bool { return target == ErrHostPaused }
+
+func statusOK(code int) bool { return 200 <= code && code <= 299 }
