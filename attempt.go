@@ -33,6 +33,7 @@ func (w *worker) send(j *job) {
 		return
 	}
 	j.head(req, resp)
+	w.hear(resp)
 	if resp.StatusCode == http.StatusSwitchingProtocols || resp.StatusCode < 100 {
 		// The body of a 101 is the connection itself, and no context ends a read of it.
 		j.fail(&failure{ErrProtocol, fmt.Errorf("status %d", resp.StatusCode)})
@@ -50,6 +51,8 @@ func (w *worker) send(j *job) {
 			j.next = nil
 			j.fail(err)
 		}
+	case w.retryStatus():
+		w.drain(resp)
 	default:
 		j.receive(ctx, req, resp)
 	}
@@ -190,9 +193,15 @@ func (w *worker) drain(resp *http.Response) {
 	if resp.Body == http.NoBody || resp.ContentLength > drainBytes {
 		return
 	}
-	// The cancel ends a read that waits.
-	timer := time.AfterFunc(drainTime, func() { w.cancel(errDrain) })
-	defer timer.Stop()
+	// The cancel ends a read that waits. Once the timer has fired it must not
+	// hit the next request, so that the context is of no more use.
+	cancel := w.cancel
+	timer := time.AfterFunc(drainTime, func() { cancel(errDrain) })
+	defer func() {
+		if !timer.Stop() {
+			cancel(errDrain)
+		}
+	}()
 	pooled := scratchPool.Get().(*[]byte)
 	defer scratchPool.Put(pooled)
 	for body := newBodyReader(resp, drainBytes); body.err == nil; {

@@ -23,6 +23,7 @@ type batch struct {
 	lane    *sched.Lane
 	started time.Time
 	results []Result        // of a list; nil for a stream
+	lazy    bool            // of a list of URLs: jobs are made when they get a slot
 	leaders map[int]*Result // of a list, under WithDedup: of URLs that equal an earlier one
 	stream  *stream         // nil for a list
 	// cancelled returns the error of the URLs that the end of ctx leaves undone.
@@ -32,17 +33,18 @@ type batch struct {
 	watching sync.WaitGroup // what still reacts to contexts
 
 	// Guarded by engine.mu:
-	jobs     map[int]*job // that wait: of a list of URLs only those that have had a slot before
-	left     int          // accepted and without result
-	open     bool         // whether more may be accepted
-	inFlight int          // with a slot
-	stopped  bool         // nothing more starts
-	dropped  bool         // what had not started is out of the scheduler
+	jobs     map[int]*job     // that wait: of a list of URLs only those that have had a slot before
+	left     int              // accepted and without result
+	open     bool             // whether more may be accepted
+	down     map[string]error // of hosts that are given up, by key
+	inFlight int              // with a slot, or being ended
+	stopped  bool             // nothing more starts
+	dropped  bool             // what had not started is out of the scheduler
 	settled  chan struct{}
 	panicked *panicError
 }
 
-// newBatch enters a batch. leave must follow.
+// newBatch returns a batch that is to be started.
 func (e *engine) newBatch(ctx context.Context) *batch {
 	b := &batch{engine: e, caller: ctx, settled: make(chan struct{}), open: true, jobs: map[int]*job{}}
 	b.ctx, b.cancel = context.WithCancelCause(ctx)
@@ -52,17 +54,21 @@ func (e *engine) newBatch(ctx context.Context) *batch {
 		}
 		return context.Canceled
 	})
-	e.mu.Lock()
-	e.enterLocked()
 	b.started = time.Now()
-	b.lane = e.sched.NewLane(b)
-	e.mu.Unlock()
+	return b
+}
+
+// start enters the batch into the engine. close must follow.
+func (b *batch) start() {
+	b.engine.mu.Lock()
+	b.engine.enterLocked()
+	b.lane = b.engine.sched.NewLane(b)
+	b.engine.mu.Unlock()
 	b.watching.Add(1)
-	b.unwatch = context.AfterFunc(ctx, func() {
+	b.unwatch = context.AfterFunc(b.caller, func() {
 		defer b.watching.Done()
 		b.stop()
 	})
-	return b
 }
 
 // dropHosts is of how many hosts tasks are dropped under one lock.
@@ -165,17 +171,36 @@ func (b *batch) takeLocked(id int, now time.Time, spare *job) *job {
 	return j
 }
 
-// queueLocked queues a job that is kept: one that has had a slot before if again.
-func (b *batch) queueLocked(now time.Time, j *job, again bool) {
+// queueLocked queues a job that is kept, or returns why it ends instead.
+func (b *batch) queueLocked(now time.Time, j *job) error {
+	if b.stopped { // close cancels it
+		b.jobs[j.id] = j
+		b.settleLocked()
+		return nil
+	}
+	if err := b.refusalLocked(now, j.key); err != nil {
+		return err
+	}
 	b.jobs[j.id] = j
 	switch {
-	case b.stopped: // close cancels it
-		b.settleLocked()
-	case again:
-		b.lane.Return(now, j.key, j.id, j.id)
-	default:
+	case j.result.Attempts == 0:
 		b.lane.Push(now, j.key, j.id)
+	case j.next != nil:
+		b.lane.Return(now, j.key, j.id, j.id)
+	case j.lesson.backoff > 0:
+		b.lane.Delay(now, j.key, j.id, j.id, j.due)
+	case j.lesson.outcome.Verdict == sched.Throttled && !b.awaits(j.id):
+		// Not always the same URL is to be the one that probes a host.
+		b.lane.Back(now, j.key, j.id)
+	default:
+		b.lane.Return(now, j.key, j.id, j.id)
 	}
+	return nil
+}
+
+// awaits reports whether nothing but the given task may start.
+func (b *batch) awaits(id int) bool {
+	return b.stream != nil && b.stream.held && b.stream.next == id
 }
 
 // keepHost is engine.keepHost for new inputs, on a goroutine of its own: where the
@@ -249,7 +274,7 @@ func (b *batch) expire(ctx context.Context, id int) {
 	}
 	now := time.Now()
 	delete(b.jobs, id)
-	b.lane.Cancel(now, j.key, id, false)
+	b.lane.Cancel(now, j.key, id, j.due.After(now))
 	j.result.Waited += now.Sub(j.since)
 	e.mu.Unlock()
 	j.unsubscribe = nil
@@ -263,10 +288,11 @@ const pushChunk = 256
 // fetchList fetches a list of URLs into results, which have Index and URL.
 func (e *engine) fetchList(ctx context.Context, results []Result) {
 	b := e.newBatch(ctx)
-	b.results, b.left = results, len(results)
+	b.results, b.left, b.lazy = results, len(results), true
 	if e.config.dedup {
 		b.leaders = leadersOf(results)
 	}
+	b.start()
 	defer b.completeList()
 	var keys [pushChunk]string
 	for first := 0; first < len(results) && b.ctx.Err() == nil; first += pushChunk {
@@ -311,7 +337,12 @@ func (b *batch) pushChunk(keys []string, first, done int) {
 		if key == "" {
 			continue
 		}
-		if !b.stopped {
+		switch err := b.refusalLocked(now, key); {
+		case b.stopped:
+		case err != nil:
+			b.results[first+i] = failed(b.results[first+i], err)
+			b.left--
+		default:
 			b.lane.Push(now, key, first+i)
 		}
 		e.releaseHostLocked(now, key)
@@ -366,6 +397,7 @@ func leadersOf(results []Result) map[int]*Result {
 func (e *engine) sendList(ctx context.Context, reqs []*http.Request, results []Result) {
 	b := e.newBatch(ctx)
 	b.results, b.left = results, len(results)
+	b.start()
 	defer b.completeList()
 	for i, req := range reqs {
 		j := &job{batch: b, id: i, result: &results[i], since: b.started}
@@ -390,11 +422,15 @@ func (j *job) accept(req *http.Request) {
 	}
 	b.watch(j)
 	b.engine.mu.Lock()
-	defer b.engine.mu.Unlock()
 	now := time.Now()
-	b.queueLocked(now, j, false)
+	err = b.queueLocked(now, j)
 	b.engine.releaseHostLocked(now, j.key)
 	b.engine.kick(now)
+	b.engine.mu.Unlock()
+	if err != nil {
+		j.fail(err)
+		b.finish(j)
+	}
 }
 
 func (j *job) setRequest(req *http.Request) {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// An ownClient is the transport of a Fetcher that was given no client. It
-// knows its connections, so that none is left open at the end.
+// An ownClient is the transport of a Fetcher that was given no client, or one that is to be
+// guarded. It knows its connections, so that none is left open at the end.
 type ownClient struct {
 	transport *http.Transport
 	dialer    net.Dialer
@@ -29,6 +29,14 @@ func newOwnClient(c *config) *ownClient {
 	own := &ownClient{
 		dialer: net.Dialer{KeepAlive: 30 * time.Second},
 		conns:  map[*trackedConn]struct{}{},
+	}
+	if c.publicOnly {
+		own.dialer.ControlContext = c.guard.ControlContext
+	}
+	if c.client != nil {
+		own.transport = c.client.Transport.(*http.Transport).Clone()
+		own.transport.DialContext = own.dial
+		return own
 	}
 	own.transport = &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -50,6 +58,9 @@ func newOwnClient(c *config) *ownClient {
 		IdleConnTimeout:   90 * time.Second,
 		ForceAttemptHTTP2: true,
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+	}
+	if c.publicOnly {
+		own.transport.Proxy = nil
 	}
 	return own
 }

@@ -17,7 +17,7 @@ import (
 // nothing can start.
 type engine struct {
 	config       *config
-	own          *ownClient // nil with a client of the caller's
+	own          *ownClient // nil with a client of the caller's that is not guarded
 	header       http.Header
 	host         string // of WithHeader("Host", …)
 	sharesHeader bool   // whether nobody can change the header of a GET
@@ -53,21 +53,27 @@ func newEngine(c *config) *engine {
 	e := &engine{config: c, header: c.header.Clone()}
 	e.host = e.header.Get("Host")
 	e.header.Del("Host")
-	if c.client == nil {
+	if c.client == nil || c.publicOnly {
 		e.own = newOwnClient(c)
+	}
+	if c.client == nil {
 		e.sharesHeader = c.requestFunc == nil
 		e.decodesGzip = c.requestFunc == nil && e.header.Get("Accept-Encoding") == "" && e.header.Get("Range") == ""
 	}
 	if e.decodesGzip {
 		e.header.Set("Accept-Encoding", "gzip")
 	}
-	e.sched = sched.New(time.Now(), sched.Config{
+	limits := sched.Config{
 		Slots:   c.concurrency,
 		Rate:    c.rate,
 		Burst:   c.burst,
 		Permits: c.limiter != nil,
 		Host:    c.defaultLimits(),
-	})
+	}
+	if c.retries > 0 {
+		limits.PauseBase, limits.PauseMax = c.backoffBase, c.backoffMax
+	}
+	e.sched = sched.New(time.Now(), limits)
 	return e
 }
 
@@ -82,7 +88,7 @@ func (e *engine) transport() http.RoundTripper {
 }
 
 func (e *engine) jar() http.CookieJar {
-	if e.own != nil {
+	if e.config.client == nil {
 		return nil
 	}
 	return e.config.client.Jar
@@ -235,15 +241,21 @@ func (e *engine) answer(r *run, err error, panicked *panicError) {
 	var j *job
 	if ok {
 		j = task.Lane().Owner.(*batch).takeLocked(task.ID, now, new(job))
+		j.batch.inFlight++
 	}
 	e.mu.Unlock()
 	if !ok {
 		return
 	}
+	b := j.batch
 	j.fail(&failure{nil, err})
-	j.batch.finish(j)
+	b.finish(j)
+	e.mu.Lock()
+	b.inFlight--
+	b.settleLocked()
+	e.mu.Unlock()
 	if panicked != nil {
-		j.batch.abort(panicked)
+		b.abort(panicked)
 	}
 }
 
@@ -310,6 +322,7 @@ func (w *worker) loop() {
 		w.take(task, now)
 		e.mu.Unlock()
 		w.send(w.job)
+		w.review()
 		now = w.settle()
 	}
 	e.workers--
@@ -330,6 +343,7 @@ func (w *worker) take(task sched.Task, now time.Time) {
 	w.task = task
 	w.job = b.takeLocked(task.ID, now, w.spare)
 	b.inFlight++
+	w.job.lesson = lesson{}
 	if w.job.next == nil {
 		w.job.begin()
 	}
@@ -360,40 +374,64 @@ func (w *worker) prepare(b *batch) {
 // settle gives the slot back and hands on the job. It returns with mu held.
 func (w *worker) settle() time.Time {
 	e, j, task := w.engine, w.job, w.task
-	if j.next == nil {
+	again := j.next != nil || j.lesson.again
+	if !again {
 		j.end()
 	}
 	e.mu.Lock()
 	now := time.Now()
 	w.job = nil
-	w.release(now, j, task)
+	evictions := w.release(now, j, task)
 	if j.next == nil {
+		j.record()
+	}
+	if again {
+		evictions = append(evictions, w.passOn(now, j)...)
+	} else {
 		j.batch.finishLocked(j)
 		*j = job{}
 		w.spare = j
+	}
+	if len(evictions) == 0 {
 		return now
 	}
+	e.kick(now)
+	e.mu.Unlock()
+	for _, v := range evictions {
+		v.finish()
+	}
+	e.mu.Lock()
+	return time.Now()
+}
+
+// passOn queues a job again, unless its host takes no more. It is called with mu held.
+func (w *worker) passOn(now time.Time, j *job) []eviction {
+	b := j.batch
 	if j == w.spare {
 		w.spare = nil
 	}
 	j.since = now
-	j.batch.queueLocked(now, j, true)
-	e.releaseHostLocked(now, j.key)
-	return now
+	err := b.queueLocked(now, j)
+	w.engine.releaseHostLocked(now, j.key)
+	if err == nil {
+		return nil
+	}
+	b.jobs[j.id] = j
+	return []eviction{b.evictLocked([]int{j.id}, err)}
 }
 
-// release gives the slot back. It is called with mu held.
-func (w *worker) release(now time.Time, j *job, task sched.Task) {
-	e := w.engine
-	e.deadlines.remove(w)
+// release gives the slot back and returns what ends by what its host has taught. It is called with mu held.
+func (w *worker) release(now time.Time, j *job, task sched.Task) []eviction {
+	w.engine.deadlines.remove(w)
 	took := now.Sub(task.Started)
 	j.result.Took += took
+	j.took += took
 	if j.remaining > 0 {
 		// What is left of the timeout is for the redirects; nothing left is a timeout at once.
 		j.remaining = max(j.remaining-took, time.Nanosecond)
 	}
 	j.batch.inFlight--
-	e.sched.Done(now, task)
+	return w.learnLocked(now, j, task)
 }
 
 // abandon is what is left to do when a stranger's code has ended the worker.
@@ -416,6 +454,7 @@ func (w *worker) abandon() {
 	e.mu.Lock()
 	now := time.Now()
 	w.job = nil
+	j.lesson = lesson{}
 	w.release(now, j, w.task)
 	j.batch.finishLocked(j)
 	e.workers--

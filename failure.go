@@ -21,7 +21,8 @@ func (f *failure) Error() string {
 	switch {
 	case f.kind == nil:
 		return printable(plainCause(f.cause).Error())
-	case f.cause == nil || f.cause == f.kind:
+	case f.cause == nil || f.cause == f.kind, f.kind == ErrBlocked:
+		// Whose address is blocked would tell a stranger what is behind a name.
 		return f.kind.Error()
 	}
 	return f.kind.Error() + ": " + printable(plainCause(f.cause).Error())
@@ -95,13 +96,22 @@ func (c *cancellation) Unwrap() []error { return []error{c.err, c.cause} }
 // decide it, not the error that came back: net/http returns the cause of a cancel,
 // which may be anything, and its own timeouts match context.DeadlineExceeded too.
 func (j *job) done(ctx context.Context) error {
+	if err := j.cancelled(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return errAttemptTimeout
+	}
+	return nil
+}
+
+// cancelled returns the error of a job whose callers' contexts have ended, or nil.
+func (j *job) cancelled() error {
 	switch {
 	case j.batch.ctx.Err() != nil:
 		return j.batch.cancelled()
 	case j.request != nil && j.request.Context().Err() != nil:
 		return cancelled(j.request.Context())
-	case ctx.Err() != nil:
-		return errAttemptTimeout
 	}
 	return nil
 }
@@ -113,6 +123,8 @@ func sendFailure(err error) error {
 	var dns *net.DNSError
 	var record tls.RecordHeaderError
 	switch {
+	case errors.Is(err, ErrBlocked):
+		return &failure{ErrBlocked, err}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &failure{ErrTimeout, err}
 	case errors.As(err, &record):

@@ -26,6 +26,44 @@
 //
 // Redirects are requests like any other: each waits for the limits of the
 // host that it leads to.
+//
+// # Retries and politeness
+//
+// A status 429, or 503 with a Retry-After field, is a message about the host, and
+// all of the host's URLs obey it, in every batch of the [Fetcher], whether retries are on or not:
+//
+//   - The host is paused until the instant that it named. Nothing is sent to it
+//     earlier; other hosts do not notice. Then one request probes it.
+//   - Once it accepts again the number of requests in flight to it grows from one, and their
+//     starts keep to the pace that it has accepted so far. The pace is raised bit by
+//     bit, and forgotten when it does not hold anything up any more.
+//   - With [WithRetries] the refused URL is queued again, behind the others of its
+//     host, and the next attempt is one of those it has. Without, it ends with its 429; the others wait.
+//   - A 429 without a valid Retry-After pauses the host for the times of
+//     [WithBackoff], doubled each time, if retries are on; otherwise it is a status like any other.
+//   - Nobody waits for longer than [WithMaxRetryAfter] or past the deadline of ctx. The
+//     URL that was told so ends with that response, and the host's other URLs end
+//     with a [HostPausedError], which has the instant. (A 503 is believed when three URLs in a row got it.)
+//   - A host that has accepted nothing for twice WithMaxRetryAfter is given up in the same way.
+//
+// Other failures are retried after a random back-off, without holding a slot, as
+// long as the host's budget of retries lasts: see [WithRetries].
+//
+// # Safety
+//
+// There is exactly one Result for each URL, at its index, and what goes wrong with one changes no
+// other (but for URLs of a host that is paused or down). Only http and https are fetched. Limits are never exceeded, redirects and
+// retries included. Bodies are limited after decoding, headers to 1 MiB by the own client, and no
+// server can make an attempt last longer than [WithTimeout].
+//
+// When a redirect leaves the scheme, host or port, all headers that the caller set are
+// dropped for good but Accept*, User-Agent and Range, and a body is not sent along. Errors
+// show no user information, query or header value, and what a server sent only quoted and cut
+// short. For URLs from strangers there is [WithPublicOnly].
+//
+// After the return nothing of the call runs any more, but for a lookup that the resolver has not ended, dials of an
+// injected transport, and code of others that ignores its context: that is waited for. A panic in such
+// code stops its batch and is raised again on the caller's goroutine; [runtime.Goexit] is an error of its URL.
 package fetch
 
 import (

@@ -26,7 +26,10 @@ type job struct {
 
 	key       string    // of the host that it waits for
 	since     time.Time // when it began to wait
+	due       time.Time // when its back-off is over
 	remaining time.Duration
+	took      time.Duration // of the attempt so far
+	lesson    lesson        // of its last request
 	next      *http.Request // the redirect to follow; nil: from the start
 	chain     chain
 
@@ -67,9 +70,24 @@ func hasUserinfo(raw string) bool {
 func (j *job) begin() {
 	r := j.result
 	r.Attempts++
+	r.Err = nil
 	r.StatusCode, r.Proto, r.Header, r.FinalURL, r.Redirects = 0, "", nil, "", 0
 	j.remaining = j.batch.engine.config.timeout
 	j.chain = chain{}
+	j.took = 0
+}
+
+// record adds the attempt that has ended to the history, which starts with the second.
+func (j *job) record() {
+	r := j.result
+	if !j.lesson.again && r.History == nil {
+		return
+	}
+	err := r.Err
+	if _, refused := errors.AsType[*StatusError](err); refused {
+		err = nil
+	}
+	r.History = append(r.History, Attempt{StatusCode: r.StatusCode, Err: err, Took: j.took, RetryAfter: j.lesson.asked})
 }
 
 // build returns the next request of the job, with ctx.
@@ -94,7 +112,7 @@ func (j *job) build(w *worker, ctx context.Context) (*http.Request, error) {
 			req.Header[key] = append([]string(nil), values...)
 		}
 	}
-	if req.Host == "" || req.Host == req.URL.Host {
+	if e.host != "" && (req.Host == "" || req.Host == req.URL.Host) {
 		req.Host = e.host
 	}
 	return j.first(req)
@@ -111,6 +129,9 @@ func (j *job) get(w *worker) (*http.Request, error) {
 	req := new(http.Request)
 	*req = *w.template
 	req.URL = u
+	if req.Host == "" {
+		req.Host = u.Host
+	}
 	j.chain.header = e.header
 	if u.User == nil && e.sharesHeader {
 		return req, nil
@@ -194,8 +215,11 @@ func (j *job) close() {
 	}
 }
 
-// end closes what is left of a job that has its result.
+// end closes what is left of a job that has its result. One that was tried once has no history.
 func (j *job) end() {
+	if len(j.result.History) == 1 {
+		j.result.History = nil
+	}
 	j.close()
 	if j.request != nil && !j.bodyTaken && j.request.Body != nil {
 		j.bodyTaken = true

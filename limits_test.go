@@ -486,21 +486,28 @@ func TestHostsBehindAProxyDoNotWaitForEachOther(t *testing.T) {
 
 // net/http lets a dial go on after its request has timed out.
 func TestDialThatTimedOutDoesNotHoldUpTheNext(t *testing.T) {
-	backend := httptest.NewUnstartedServer(http.NotFoundHandler())
-	backend.Listener = &silentFirst{Listener: backend.Listener}
-	backend.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that the client gives up
-	backend.StartTLS()
-	t.Cleanup(backend.Close)
+	for name, limit := range map[string]fetch.Option{
+		"host concurrency": fetch.WithHostConcurrency(1),
+		"concurrency":      fetch.WithConcurrency(1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewUnstartedServer(http.NotFoundHandler())
+			server.Listener = &silentFirst{Listener: server.Listener}
+			server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that the client gives up
+			server.StartTLS()
+			t.Cleanup(server.Close)
 
-	urls := numbered(backend.URL, 2)
-	results := fetch.FetchAll(t.Context(), urls, fetch.WithHostConcurrency(1), fetch.WithTimeout(700*time.Millisecond))
-	checkResults(t, urls, results)
-	if !errors.Is(results[0].Err, fetch.ErrTimeout) {
-		t.Errorf("the handshake that never ends: %v", results[0].Err)
-	}
-	// The certificate is unknown here, but that can only be found out on a connection.
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](results[1].Err); !ok {
-		t.Errorf("the one after it: %v", results[1].Err)
+			urls := numbered(server.URL, 2)
+			results := fetch.FetchAll(t.Context(), urls, limit, fetch.WithTimeout(700*time.Millisecond))
+			checkResults(t, urls, results)
+			if !errors.Is(results[0].Err, fetch.ErrTimeout) {
+				t.Errorf("the handshake that never ends: %v", results[0].Err)
+			}
+			// The certificate is unknown here, but that can only be found out on a connection.
+			if _, ok := errors.AsType[*tls.CertificateVerificationError](results[1].Err); !ok {
+				t.Errorf("the one after it: %v", results[1].Err)
+			}
+		})
 	}
 }
 

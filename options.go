@@ -7,12 +7,14 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"github.com/batchhttp/fetch/internal/netguard"
 	"github.com/batchhttp/fetch/internal/sched"
 )
 
@@ -53,6 +55,13 @@ type config struct {
 	timeout    time.Duration
 	timeoutSet bool
 
+	retries         int
+	backoffBase     time.Duration
+	backoffMax      time.Duration
+	maxRetryAfter   time.Duration
+	retryIf         func(Result) bool
+	maxHostFailures int
+
 	maxBody      int64 // 0: no limit
 	maxBodySet   bool
 	bodyFunc     func(ctx context.Context, r Result, body io.Reader) error
@@ -64,18 +73,24 @@ type config struct {
 	dedup        bool
 	lookahead    int
 	inOrder      bool
+
+	publicOnly bool
+	guard      *netguard.Guard // with publicOnly
 }
 
 const defaultMaxBody = 10 << 20
 
 func newConfig(opts []Option) (*config, error) {
 	c := &config{
-		concurrency:  64,
-		timeout:      30 * time.Second,
-		maxBody:      defaultMaxBody,
-		header:       http.Header{},
-		maxRedirects: 10,
-		lookahead:    10_000,
+		concurrency:   64,
+		timeout:       30 * time.Second,
+		backoffBase:   200 * time.Millisecond,
+		backoffMax:    10 * time.Second,
+		maxRetryAfter: time.Minute,
+		maxBody:       defaultMaxBody,
+		header:        http.Header{},
+		maxRedirects:  10,
+		lookahead:     10_000,
 	}
 	var errs []error
 	for _, o := range opts {
@@ -84,6 +99,9 @@ func newConfig(opts []Option) (*config, error) {
 		} else if err := o.apply(c); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if err := c.unguardable(); err != nil {
+		errs = append(errs, err)
 	}
 	if errs != nil {
 		return nil, &optionsError{errs}
@@ -227,6 +245,76 @@ func WithTimeout(d time.Duration) Option {
 	})
 }
 
+// WithRetries tries a URL up to n times more after a failure that another
+// attempt can mend. n must not be negative. The default is 0.
+//
+// What is retried, unless [WithRetryIf] says otherwise: idempotent requests (GET, HEAD, OPTIONS, TRACE, PUT,
+// DELETE ([RFC 9110], section 9.2.2), or with an Idempotency-Key header) after
+// connection errors, temporary DNS errors, timeouts, a truncated body, and the
+// statuses 408, 429, 500, 502, 503 and 504; and any request of which nothing was sent. Never
+// retried are bad URLs, blocked addresses, certificate errors, bodies too
+// large, redirect errors, and anything once a context is done.
+//
+// Each attempt starts from the original URL. A host has a budget of retries: 10, and one more for every five URLs or
+// one success, so that an outage is not made worse; the error says when it was exhausted.
+//
+// [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110
+func WithRetries(n int) Option {
+	return optionFunc(func(c *config) error {
+		c.retries = n
+		return atLeast(n, 0, "WithRetries(%d)")
+	})
+}
+
+// WithBackoff waits before the nth retry for a random time between 0 and base·2ⁿ⁻¹, at most
+// max. A URL that waits holds no slot. It is also how long a host is paused that answers 429 without saying for how long, under [WithRetries]. base
+// must not be negative or more than max. The default is 200 ms and 10 s.
+func WithBackoff(base, max time.Duration) Option {
+	return optionFunc(func(c *config) error {
+		c.backoffBase, c.backoffMax = base, max
+		if base < 0 || base > max {
+			return fmt.Errorf("WithBackoff(%v, %v): must be 0 ≤ base ≤ max", base, max)
+		}
+		return nil
+	})
+}
+
+// WithMaxRetryAfter is the longest Retry-After that is waited for. A host that asks for
+// more is not called again: the URL ends with that response, and the host's other URLs
+// with a [HostPausedError]. d must not be negative; 0 ignores Retry-After. The default is one minute.
+func WithMaxRetryAfter(d time.Duration) Option {
+	return optionFunc(func(c *config) error {
+		c.maxRetryAfter = d
+		return notNegative(d, "WithMaxRetryAfter(%v)")
+	})
+}
+
+// WithRetryIf has f decide whether a finished attempt is followed by another,
+// instead of the policy that [WithRetries] describes. The default, and what nil means, is that
+// policy. Without WithRetries it is never called.
+//
+// f sees the Result of the attempt; under [WithBodyFunc] it is asked before the body is
+// handed on, and again if reading that fails. It cannot have more attempts than WithRetries and the host's budget allow, nor a
+// retry of a body that cannot be sent again, of [ErrBlocked] or [ErrInvalidURL], or once a context is
+// done. It may be called from several goroutines at once.
+func WithRetryIf(f func(Result) bool) Option {
+	return optionFunc(func(c *config) error {
+		c.retryIf = f
+		return nil
+	})
+}
+
+// WithMaxHostFailures gives a host up for the rest of the batch after n
+// failures to connect in a row (dial, DNS, TLS, or a timeout before any answer): its URLs end at once
+// with [ErrHostDown]. Any answer starts the count anew. n must not be negative; 0, the
+// default, is never.
+func WithMaxHostFailures(n int) Option {
+	return optionFunc(func(c *config) error {
+		c.maxHostFailures = n
+		return atLeast(n, 0, "WithMaxHostFailures(%d)")
+	})
+}
+
 // WithMaxBody limits the decoded body of one response to n bytes; a longer
 // one is [ErrBodyTooLarge]. n must not be negative; 0 is no limit. The
 // default is 10 MiB, and no limit under [WithBodyFunc].
@@ -328,6 +416,58 @@ func WithInOrder() Option {
 	})
 }
 
+// WithPublicOnly lets connections be made to public addresses only, and to
+// those in allow: for URLs that come from strangers. The address that is being
+// dialled decides, on every redirect and for every answer of a lookup, so that no
+// spelling, redirect or change of a name gets around it. Anything else is [ErrBlocked], before a packet is sent.
+// Ports are not restricted. The default is no guard.
+//
+// The environment's proxy is not used, since the guard would only see its address. With [WithClient] the
+// guard works on a clone of its *http.Transport, with a DialContext of its own; a Transport with Proxy, Dial, DialTLS,
+// DialTLSContext or TLSNextProto set, and any other RoundTripper, is an error, as
+// is a client without Transport, because [http.DefaultTransport] has a Proxy.
+func WithPublicOnly(allow ...netip.Prefix) Option {
+	return optionFunc(func(c *config) error {
+		guard, err := netguard.New(allow...)
+		if err != nil {
+			return fmt.Errorf("WithPublicOnly: %w", err)
+		}
+		c.publicOnly, c.guard = true, guard
+		return nil
+	})
+}
+
+// unguardable reports why WithPublicOnly cannot vouch for the client, or nil.
+func (c *config) unguardable() error {
+	if !c.publicOnly || c.client == nil {
+		return nil
+	}
+	transport, ok := c.client.Transport.(*http.Transport)
+	switch {
+	case c.client.Transport == nil:
+		return errors.New("WithPublicOnly: the client has no Transport, and http.DefaultTransport has a Proxy")
+	case !ok:
+		return fmt.Errorf("WithPublicOnly: the client's Transport is a %T, not an *http.Transport", c.client.Transport)
+	}
+	// net/http sets TLSNextProto itself, but the clone has it only if somebody else did.
+	transport = transport.Clone()
+	for _, field := range []struct {
+		name string
+		set  bool
+	}{
+		{"Proxy", transport.Proxy != nil},
+		{"Dial", transport.Dial != nil},
+		{"DialTLS", transport.DialTLS != nil},
+		{"DialTLSContext", transport.DialTLSContext != nil},
+		{"TLSNextProto", transport.TLSNextProto != nil},
+	} {
+		if field.set {
+			return fmt.Errorf("WithPublicOnly: the client's Transport has %s set, which gets around the guard", field.name)
+		}
+	}
+	return nil
+}
+
 func atLeast(n, least int, format string) error {
 	if n < least {
 		return fmt.Errorf(format+": must be at least %d", n, least)
@@ -409,7 +549,15 @@ func isToken(s string) bool {
 }
 
 // attempts is how often a URL may be tried.
-func (c *config) attempts() int { return 1 }
+func (c *config) attempts() int { return c.retries + 1 }
+
+// patience is how long a host may refuse everything before it is given up.
+func (c *config) patience() time.Duration {
+	if c.maxRetryAfter > 0 {
+		return 2 * c.maxRetryAfter
+	}
+	return 2 * c.backoffMax
+}
 
 // defaultLimits are those of a host without HostLimits.
 func (c *config) defaultLimits() sched.Limits {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,8 +46,15 @@ var badOptions = map[string][]fetch.Option{
 	"WithHostLimits": nil, // what f returns is another test
 	"WithLimiter":    {fetch.WithLimiter(nilLimiter)},
 	"WithTimeout":    {fetch.WithTimeout(-1), fetch.WithTimeout(math.MinInt64)},
-	"WithMaxBody":    {fetch.WithMaxBody(-1), fetch.WithMaxBody(math.MinInt64)},
-	"WithBodyFunc":   nil,
+	"WithRetries":    {fetch.WithRetries(-1), fetch.WithRetries(math.MinInt)},
+	"WithBackoff": {
+		fetch.WithBackoff(-1, time.Second), fetch.WithBackoff(-2, -1), fetch.WithBackoff(2, 1), fetch.WithBackoff(1, 0), fetch.WithBackoff(0, -1),
+	},
+	"WithMaxRetryAfter":   {fetch.WithMaxRetryAfter(-1), fetch.WithMaxRetryAfter(math.MinInt64)},
+	"WithRetryIf":         nil,
+	"WithMaxHostFailures": {fetch.WithMaxHostFailures(-1), fetch.WithMaxHostFailures(math.MinInt)},
+	"WithMaxBody":         {fetch.WithMaxBody(-1), fetch.WithMaxBody(math.MinInt64)},
+	"WithBodyFunc":        nil,
 	"WithHeader": {
 		fetch.WithHeader("", "value"), fetch.WithHeader("two words", "value"), fetch.WithHeader("Key:", "value"),
 		fetch.WithHeader("K\u00e9y", "value"), fetch.WithHeader("Key\r\nInjected", "value"),
@@ -58,6 +66,10 @@ var badOptions = map[string][]fetch.Option{
 	"WithDedup":        nil,
 	"WithLookahead":    {fetch.WithLookahead(0), fetch.WithLookahead(-1)},
 	"WithInOrder":      nil,
+	"WithPublicOnly": {
+		fetch.WithPublicOnly(netip.Prefix{}),
+		fetch.WithPublicOnly(), // it cannot guard the transport of checkInvalid
+	},
 }
 
 func TestInvalidOptionIsAnErrorBeforeAnythingIsSent(t *testing.T) {
@@ -192,17 +204,25 @@ func TestLimitsOfWhatOptionsAcceptAreAccepted(t *testing.T) {
 		"WithHostLimits, most": fetch.WithHostLimits(func(string) fetch.HostLimits {
 			return fetch.HostLimits{Concurrency: math.MaxInt, Rate: rate.Inf, Burst: math.MaxInt}
 		}),
-		"WithTimeout, none":      fetch.WithTimeout(0),
-		"WithTimeout, most":      fetch.WithTimeout(math.MaxInt64),
-		"WithMaxBody, none":      fetch.WithMaxBody(0),
-		"WithMaxBody, most":      fetch.WithMaxBody(math.MaxInt64),
-		"WithMaxRedirects, none": fetch.WithMaxRedirects(0),
-		"WithMaxRedirects, most": fetch.WithMaxRedirects(math.MaxInt),
-		"WithLookahead, least":   fetch.WithLookahead(1),
-		"WithLookahead, most":    fetch.WithLookahead(math.MaxInt),
-		"WithHeader, empty":      fetch.WithHeader("Key", ""),
-		"WithHeader, tab":        fetch.WithHeader("Key", "a\tb"),
-		"WithHeader, same host":  fetch.WithHeader("Host", "a.example"),
+		"WithTimeout, none":         fetch.WithTimeout(0),
+		"WithTimeout, most":         fetch.WithTimeout(math.MaxInt64),
+		"WithRetries, none":         fetch.WithRetries(0),
+		"WithRetries, most":         fetch.WithRetries(math.MaxInt),
+		"WithBackoff, none":         fetch.WithBackoff(0, 0),
+		"WithBackoff, most":         fetch.WithBackoff(math.MaxInt64, math.MaxInt64),
+		"WithMaxRetryAfter, none":   fetch.WithMaxRetryAfter(0),
+		"WithMaxRetryAfter, most":   fetch.WithMaxRetryAfter(math.MaxInt64),
+		"WithMaxHostFailures, none": fetch.WithMaxHostFailures(0),
+		"WithMaxHostFailures, most": fetch.WithMaxHostFailures(math.MaxInt),
+		"WithMaxBody, none":         fetch.WithMaxBody(0),
+		"WithMaxBody, most":         fetch.WithMaxBody(math.MaxInt64),
+		"WithMaxRedirects, none":    fetch.WithMaxRedirects(0),
+		"WithMaxRedirects, most":    fetch.WithMaxRedirects(math.MaxInt),
+		"WithLookahead, least":      fetch.WithLookahead(1),
+		"WithLookahead, most":       fetch.WithLookahead(math.MaxInt),
+		"WithHeader, empty":         fetch.WithHeader("Key", ""),
+		"WithHeader, tab":           fetch.WithHeader("Key", "a\tb"),
+		"WithHeader, same host":     fetch.WithHeader("Host", "a.example"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -235,7 +255,8 @@ func TestNilMeansTheDefault(t *testing.T) {
 		fetch.WithHostLimits(nil),
 		fetch.WithLimiter(nil),
 		fetch.WithBodyFunc(nil),
-		fetch.WithRequestFunc(nil))
+		fetch.WithRequestFunc(nil),
+		fetch.WithRetryIf(nil))
 	mustAllBeFine(t, urls, results)
 	for _, r := range results {
 		if string(r.Body) != "ok" {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/batchhttp/fetch/internal/netguard"
 )
 
 // A Result is what became of one URL. Every URL of a batch gets exactly one.
@@ -149,7 +151,7 @@ var (
 	// has its status and header.
 	ErrRedirect = errors.New("redirect not followed")
 	// ErrBlocked: the address is not a public one, under [WithPublicOnly].
-	ErrBlocked = errors.New("address blocked")
+	ErrBlocked = netguard.ErrBlocked
 	// ErrHostDown: the host failed [WithMaxHostFailures] times in a row, and
 	// the rest of the batch's URLs of that host were not tried.
 	ErrHostDown = errors.New("host down")

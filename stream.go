@@ -68,6 +68,7 @@ func (e *engine) streamInputs(ctx context.Context, inputs iter.Seq[input], yield
 		distinct:  map[int]string{},
 	}
 	s.batch.stream = s
+	s.start()
 	defer s.finish()
 	go s.pull(inputs)
 	for {
@@ -163,11 +164,15 @@ func (s *stream) acceptURL(j *job) {
 	j.key = key
 	e := s.engine
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	now := time.Now()
-	s.queueLocked(now, j, false)
+	err = s.queueLocked(now, j)
 	e.releaseHostLocked(now, key)
 	e.kick(now)
+	e.mu.Unlock()
+	if err != nil {
+		j.fail(err)
+		s.batch.finish(j)
+	}
 }
 
 // follows reports whether an equal URL is fetched already, or has been, and is
@@ -308,6 +313,9 @@ func (s *stream) holdLocked(now time.Time) {
 		exempt := math.MinInt
 		if s.inOrder {
 			exempt = s.next
+			if j := s.jobs[exempt]; j != nil && j.result.Attempts > 0 {
+				s.lane.Promote(now, j.key, exempt)
+			}
 		}
 		s.lane.Hold(now, exempt)
 	case s.held:

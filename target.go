@@ -186,6 +186,12 @@ func isUpper(r rune) bool { return 'A' <= r && r <= 'Z' }
 // redact returns a URL as errors show it: no user information, query or
 // fragment, printable, and not too long.
 func redact(raw string) string {
+	if _, ok := plainHost(raw); ok {
+		if i := strings.IndexAny(raw, "?#"); i >= 0 {
+			raw = raw[:i]
+		}
+		return quoteShort(raw)
+	}
 	if u, err := parse(raw); err == nil {
 		return redactURL(u)
 	}

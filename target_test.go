@@ -208,6 +208,28 @@ func TestARedactedURLKeepsSchemeHostAndPath(t *testing.T) {
 	}
 }
 
+func TestAPasswordThatIsNotEscapedIsNotShown(t *testing.T) {
+	for _, raw := range []string{
+		"http://user:c4n4rY#x@a.example/",
+		"http://user:c4n4rY?x@a.example/",
+		"http://user:c4n4rY/x@a.example/",
+		"http://user:x#c4n4rY@a.example/",
+		"http://user:x?c4n4rY@a.example/",
+		"http://user:x c4n4rY@a.example/",
+		"http://user:x@c4n4rY@a b/",
+		"user:c4n4rY@a.example/",
+		"//user:c4n4rY@a.example/",
+		"http:user:c4n4rY@a.example/",
+		"http:/user:c4n4rY@a.example/",
+	} {
+		t.Run(raw, func(t *testing.T) {
+			if shown := redact(raw); strings.Contains(shown, secret) {
+				t.Errorf("redact(%q) = %s", raw, shown)
+			}
+		})
+	}
+}
+
 // FuzzRedact builds URLs, most of them bad, with a secret wherever one may be.
 func FuzzRedact(f *testing.F) {
 	f.Add("http", "user", "pass", "a.example", "/path", "q=1", "f")
@@ -219,9 +241,14 @@ func FuzzRedact(f *testing.F) {
 	f.Add("ftp", "é", "\u202e", "İ", strings.Repeat("/long", 100), "\x00", "\u2028")
 	f.Add("http", "a", "b", "host:port", ":1/", "://", "://")
 	f.Fuzz(func(t *testing.T, scheme, user, password, host, path, query, fragment string) {
-		// These end the authority, so that what follows them is a path to
-		// everybody, and a path is shown.
-		cut := func(s string) string { s, _, _ = strings.Cut(s, "/"); return s }
+		// These end the authority, so that what stands before them is a host to
+		// everybody, and what follows a slash is a path; both are shown.
+		cut := func(s string) string {
+			if i := strings.IndexAny(s, "/?#"); i >= 0 {
+				s = s[:i]
+			}
+			return s
+		}
 		user, password = cut(user), cut(password)
 		if strings.ContainsAny(scheme, "/@?#") || strings.Contains(user+password+host+path+scheme, secret) {
 			t.Skip()

@@ -35,9 +35,13 @@ func (b *bucket) opens(now time.Time) time.Time {
 	if seconds > farAway.Seconds() {
 		return now.Add(farAway)
 	}
-	// At the instant rounded down the token can still lack a hair, and in
-	// virtual time the clock would then never move on.
-	return now.Add(time.Duration(seconds*float64(time.Second)) + time.Nanosecond)
+	at := now.Add(time.Duration(seconds * float64(time.Second)))
+	if b.limiter.TokensAt(at) < 1 {
+		// At the instant rounded down the token can lack a hair, and in virtual
+		// time the clock would then never move on.
+		at = at.Add(time.Nanosecond)
+	}
+	return at
 }
 
 // take takes a token; opens has said that there is one.

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"container/list"
+	"iter"
 	"time"
 )
 
@@ -18,7 +19,8 @@ type Host struct {
 	bucket   *bucket
 	inFlight int
 
-	queues int // of all lanes, with anything queued, delayed or in flight; and what keeps the host
+	first  *queue // of all lanes
+	queues int    // of all lanes, with anything queued, delayed or in flight; and what keeps the host
 	// parked has the queues that wait for this host, by their lane's virtual
 	// time when they were parked, which is never later than the present one.
 	parked  heap[uint64, *queue]
@@ -26,6 +28,8 @@ type Host struct {
 	open    item[*Host]   // in sched.open
 	idle    *list.Element // in sched.idle
 	rested  time.Time     // when it became idle
+
+	throttle throttle
 
 	taken time.Duration // moving average of the time a request holds its slot
 	timed int           // samples in it
@@ -39,9 +43,47 @@ type Memory interface {
 // Key returns the host's key.
 func (h *Host) Key() string { return h.key }
 
+// Refusing returns when the host first throttled a request since it last accepted one; zero if it did not.
+func (h *Host) Refusing() time.Time { return h.throttle.refusing }
+
+// Lanes yields the lanes that have tasks of the host.
+func (h *Host) Lanes() iter.Seq[*Lane] {
+	return func(yield func(*Lane) bool) {
+		for q := h.first; q != nil; {
+			next := q.next // the lane may evict this one
+			if !yield(q.lane) {
+				return
+			}
+			q = next
+		}
+	}
+}
+
+func (h *Host) join(q *queue) {
+	q.next = h.first
+	if h.first != nil {
+		h.first.previous = q
+	}
+	h.first = q
+	h.queues++
+}
+
+func (h *Host) part(q *queue) {
+	if q.previous != nil {
+		q.previous.next = q.next
+	} else {
+		h.first = q.next
+	}
+	if q.next != nil {
+		q.next.previous = q.previous
+	}
+	q.previous, q.next = nil, nil
+	h.queues--
+}
+
 // room reports whether limits allow one more in flight.
 func (h *Host) room() bool {
-	return h.limit == 0 || h.inFlight < h.limit
+	return (h.limit == 0 || h.inFlight < h.limit) && h.throttle.room(h.inFlight)
 }
 
 // atShare reports whether the host, which has no limit of its own, has its
@@ -52,7 +94,14 @@ func (h *Host) atShare() bool {
 
 // opens returns the first instant, now or later, at which time allows a start.
 func (h *Host) opens(now time.Time) time.Time {
-	return h.bucket.opens(now)
+	return later(h.bucket.opens(now), h.throttle.opens())
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // admits reports whether a request can start now without more than the share.
@@ -63,8 +112,11 @@ func (h *Host) admits(now time.Time) bool {
 // bounded reports whether the host can be done later than the slots alone would
 // have it, so that it can be critical.
 func (h *Host) bounded() bool {
-	return h.limit > 0 && h.limit < h.sched.slots || h.bucket != nil
+	return h.limit > 0 && h.limit < h.sched.slots || h.paced()
 }
+
+// paced reports whether the starts per second are limited.
+func (h *Host) paced() bool { return h.bucket != nil || h.throttle.pace > 0 }
 
 // lowerBound returns the least time in seconds in which n requests can be done, when
 // each takes t.
@@ -75,7 +127,10 @@ func (h *Host) lowerBound(n int, t time.Duration) float64 {
 	}
 	bound := float64(n) * t.Seconds() / float64(slots)
 	if limit := h.bucket.limit(); limit > 0 {
-		bound = max(bound, float64(n)/limit)
+		bound = max(bound, float64(n-1)/limit)
+	}
+	if pace := h.throttle.pace; pace > 0 {
+		bound = max(bound, float64(n-1)/pace)
 	}
 	return bound
 }
@@ -135,21 +190,23 @@ func (h *Host) park(q *queue) {
 func (h *Host) start(now time.Time) {
 	h.inFlight++
 	h.bucket.take(now)
+	h.throttle.start(now)
 	if h.limit == 0 && h.inFlight == h.sched.share {
 		h.sched.full = append(h.sched.full, h)
 	}
 }
 
-// finish counts a request as ended that took d.
-func (h *Host) finish(d time.Duration) {
+// finish counts a request as ended.
+func (h *Host) finish(now time.Time, t Task, o Outcome) {
 	if h.limit == 0 && h.inFlight == h.sched.share {
 		h.sched.removeFull(h)
 	}
 	h.inFlight--
-	h.sample(d)
+	h.sample(now.Sub(t.Started))
+	h.throttle.finish(now, h, t.Started, o)
 }
 
 // matters reports whether forgetting the host would change what may start.
 func (h *Host) matters(now time.Time) bool {
-	return !h.bucket.full(now) || h.Memory != nil && h.Memory.Matters(now)
+	return !h.bucket.full(now) || h.throttle.matters() || h.Memory != nil && h.Memory.Matters(now)
 }

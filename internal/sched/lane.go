@@ -27,8 +27,7 @@ type Lane struct {
 	work           float64 // slot seconds that are left, of the hosts that have been timed
 	unknownTasks   int     // tasks left of the others
 
-	delayed heap[int64, delayedTask]
-	due     item[*Lane] // in sched.delayed
+	last int // the greatest place so far
 
 	closed bool // by Drop
 	held   bool
@@ -36,71 +35,66 @@ type Lane struct {
 	shelf  heap[int, *queue] // what would be ready were the lane not held
 }
 
-type delayedTask struct {
-	queue     *queue
-	id, place int
-}
-
 // Push queues a task of the host with the given key, behind all others. IDs must ascend.
 func (l *Lane) Push(now time.Time, key string, id int) {
 	q := l.queue(key)
 	q.push(id)
+	l.last = max(l.last, id)
 	q.settle(now)
 }
 
-// Return queues a task again that was popped before, or one that follows from it, at the given place in the order.
+// Return queues a task again that was popped before, or one that follows from it, at
+// the given place in the order, in which a task that was pushed has its ID.
 func (l *Lane) Return(now time.Time, key string, id, place int) {
 	q := l.queue(key)
 	q.put(id, place)
 	q.settle(now)
 }
 
+// Back queues a task again behind all others.
+func (l *Lane) Back(now time.Time, key string, id int) {
+	l.last++
+	l.Return(now, key, id, l.last)
+}
+
+// Promote moves a task that Back has queued to its place in the order. It
+// takes a time that grows with what has come back to the host.
+func (l *Lane) Promote(now time.Time, key string, id int) {
+	if q := l.queues[key]; q != nil {
+		q.promote(id)
+		q.settle(now)
+	}
+}
+
 // Delay queues a task again, as Return does, when due has come.
 func (l *Lane) Delay(now time.Time, key string, id, place int, due time.Time) {
 	q := l.queue(key)
-	q.delayed++
-	l.delayed.put(l.sched.nanos(due), &item[delayedTask]{value: delayedTask{q, id, place}})
-	l.settleDue()
+	q.delay(id, place, l.sched.nanos(due))
 	q.settle(now)
-}
-
-func (l *Lane) settleDue() {
-	if l.delayed.len() == 0 {
-		l.sched.delayed.remove(&l.due)
-		return
-	}
-	at, _ := l.delayed.min()
-	l.sched.delayed.put(at, &l.due)
 }
 
 // Cancel forgets a task that has not started; delayed says whether it is
 // due after now. It costs a little memory until the task's turn would have come.
 func (l *Lane) Cancel(now time.Time, key string, id int, delayed bool) {
-	l.release(now)
 	q := l.queues[key]
 	if q == nil {
 		return
 	}
+	q.release(now)
 	q.cancel(id, delayed)
 	q.settle(now)
 }
 
-// release queues the delayed tasks that are due.
-func (l *Lane) release(now time.Time) {
-	for l.delayed.len() > 0 {
-		at, t := l.delayed.min()
-		if at > l.sched.nanos(now) {
-			break
-		}
-		l.delayed.remove(l.delayed.entries[0].item)
-		if t.queue.forget(t.id) {
-			continue
-		}
-		t.queue.delayed--
-		t.queue.put(t.id, t.place)
-		t.queue.settle(now)
+// Evict forgets the tasks of a host that have not started, delayed ones
+// included, and returns them.
+func (l *Lane) Evict(now time.Time, key string) []int {
+	q := l.queues[key]
+	if q == nil {
+		return nil
 	}
-	l.settleDue()
+	ids := q.evict()
+	q.settle(now)
+	return ids
 }
 
 // Hold lets no task of the lane start whose place in the order is after
@@ -140,8 +134,6 @@ func (l *Lane) unshelve(now time.Time) {
 func (l *Lane) Drop(now time.Time, n int) (more bool) {
 	l.closed = true
 	l.sched.lanes.remove(&l.turn)
-	l.delayed = heap[int64, delayedTask]{}
-	l.settleDue()
 	for key, q := range l.queues {
 		if n == 0 {
 			return true
@@ -161,7 +153,6 @@ func (l *Lane) queue(key string) *queue {
 		h := l.sched.host(key)
 		q = newQueue(l, h)
 		l.queues[h.key] = q
-		h.queues++
 	}
 	return q
 }
@@ -171,7 +162,8 @@ func (l *Lane) drop(q *queue, now time.Time) {
 	if l.queues[q.host.key] == q {
 		delete(l.queues, q.host.key)
 	}
-	l.sched.release(now, q.host)
+	q.host.part(q)
+	l.sched.rest(q.host, now)
 }
 
 // next is the lane's key among those that wait for their turn. No two have the

@@ -1,6 +1,9 @@
 package sched
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A queue has one lane's tasks of one host. With anything queued it is in
 // exactly one place: ready in its lane, parked at its host, or on its lane's shelf.
@@ -11,7 +14,7 @@ type queue struct {
 	fresh    []int            // pushed, in the order of their IDs from head on
 	head     int              // of fresh
 	returned heap[int, int]   // that came back, by their place in the order
-	gone     map[int]struct{} // cancelled, but still in fresh, returned or lane.delayed
+	gone     map[int]struct{} // cancelled, but still in fresh, returned or later
 	queued   int              // without the cancelled, as the other counts
 	delayed  int
 	inFlight int
@@ -22,13 +25,20 @@ type queue struct {
 	parked   item[*queue] // in host.parked
 	shelved  item[*queue] // in lane.shelf
 
+	later heap[int64, delayedTask]
+	due   item[*queue] // in sched.delayed, by the first of later
+
+	// The queues of a host are a list.
+	previous, next *queue
+
 	work    float64 // what it adds to lane.work, in slot seconds
 	unknown int     // what it adds to lane.unknownTasks
 }
 
 func newQueue(l *Lane, h *Host) *queue {
 	q := &queue{lane: l, host: h}
-	q.ready.value, q.critical.value, q.parked.value, q.shelved.value = q, q, q, q
+	q.ready.value, q.critical.value, q.parked.value, q.shelved.value, q.due.value = q, q, q, q, q
+	h.join(q)
 	return q
 }
 
@@ -44,6 +54,41 @@ func (q *queue) push(id int) {
 func (q *queue) put(id, place int) {
 	q.returned.put(place, &item[int]{value: id})
 	q.queued++
+}
+
+type delayedTask struct{ id, place int }
+
+// delay queues a task as put does, when due has come.
+func (q *queue) delay(id, place int, due int64) {
+	q.later.put(due, &item[delayedTask]{value: delayedTask{id, place}})
+	q.delayed++
+	q.settleDue()
+}
+
+func (q *queue) settleDue() {
+	if q.later.len() == 0 {
+		q.lane.sched.delayed.remove(&q.due)
+		return
+	}
+	at, _ := q.later.min()
+	q.lane.sched.delayed.put(at, &q.due)
+}
+
+// release queues the delayed tasks that are due.
+func (q *queue) release(now time.Time) {
+	for q.later.len() > 0 {
+		at, t := q.later.min()
+		if at > q.lane.sched.nanos(now) {
+			break
+		}
+		q.later.remove(q.later.entries[0].item)
+		if !q.forget(t.id) {
+			q.delayed--
+			q.put(t.id, t.place)
+		}
+	}
+	q.settleDue()
+	q.settle(now)
 }
 
 // oldest returns the place of the first task. The queue must not be empty.
@@ -134,7 +179,33 @@ func (q *queue) forget(id int) bool {
 // clear empties the queue but for what is in flight.
 func (q *queue) clear() {
 	q.fresh, q.head, q.returned, q.gone = nil, 0, heap[int, int]{}, nil
+	q.later = heap[int64, delayedTask]{}
 	q.queued, q.delayed = 0, 0
+	q.settleDue()
+}
+
+// evict empties the queue but for what is in flight, and returns the tasks that it had.
+func (q *queue) evict() []int {
+	ids := slices.Clone(q.fresh[q.head:])
+	for _, e := range q.returned.entries {
+		ids = append(ids, e.item.value)
+	}
+	for _, e := range q.later.entries {
+		ids = append(ids, e.item.value.id)
+	}
+	ids = slices.DeleteFunc(ids, q.forget)
+	q.clear()
+	return ids
+}
+
+// promote moves a task that came back to the front.
+func (q *queue) promote(id int) {
+	for _, e := range q.returned.entries {
+		if e.item.value == id {
+			q.returned.put(id, e.item)
+			return
+		}
+	}
 }
 
 // settle puts the queue where it belongs after anything about it has changed.
@@ -159,7 +230,7 @@ func (q *queue) settle(now time.Time) {
 		q.host.park(q)
 		q.host.settle(now)
 	}
-	if q.left() == 0 {
+	if q.left() == 0 && q.later.len() == 0 {
 		q.lane.drop(q, now)
 	}
 }
@@ -182,16 +253,19 @@ func (q *queue) rank() {
 	l := q.lane
 	l.ready.put(q.oldest(), &q.ready)
 	if !q.host.bounded() {
+		q.unrank()
 		return
 	}
-	measured := q.host.timed > 0 || q.host.bucket != nil
+	measured := q.host.timed > 0 || q.host.paced()
 	if q.measured != measured {
 		q.unrank()
 		q.measured = measured
 	}
 	switch {
 	case measured:
-		l.known.put(-q.host.lowerBound(q.left(), q.host.taken), &q.critical)
+		// The fewer samples there are, the slower the host may be in truth.
+		doubt := 1 + 4/float64(max(1, q.host.timed))
+		l.known.put(-q.host.lowerBound(q.left(), q.host.taken)*doubt, &q.critical)
 	case q.host.inFlight == 0:
 		l.unknown.put(-q.host.lowerBound(q.left(), time.Second), &q.critical)
 	default:

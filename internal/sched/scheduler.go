@@ -27,6 +27,9 @@ type Config struct {
 	Rate    rate.Limit // 0 is no limit
 	Burst   int
 	Permits bool // whether each start takes a permit, see Permit
+	// PauseBase and PauseMax are the first and the longest pause of a host that throttles
+	// without saying for how long. A PauseMax of 0 is none.
+	PauseBase, PauseMax time.Duration
 	// Host has the limits of hosts that are not introduced.
 	Host Limits
 }
@@ -47,7 +50,7 @@ type Scheduler struct {
 	opening heap[int64, *Host]  // that only wait for an instant
 	open    heap[uint64, *Host] // that admit a request and have parked queues, by the first of these
 	made    uint64              // lanes
-	delayed heap[int64, *Lane]  // that have delayed tasks, by the first
+	delayed heap[int64, *queue] // that have delayed tasks, by the first
 	full    []*Host             // that have at least their share: a handful, as shares are half the slots
 
 	firsts firstMean
@@ -81,7 +84,7 @@ func (m *firstMean) add(d time.Duration) {
 func (s *Scheduler) NewLane(owner any) *Lane {
 	s.made++
 	l := &Lane{Owner: owner, sched: s, number: s.made, queues: map[string]*queue{}}
-	l.turn.value, l.due.value = l, l
+	l.turn.value = l
 	return l
 }
 
@@ -105,14 +108,17 @@ func (s *Scheduler) Introduce(key string, limits Limits) {
 
 // Release ends Keep.
 func (s *Scheduler) Release(now time.Time, key string) {
-	s.release(now, s.hosts[key])
+	h := s.hosts[key]
+	h.queues--
+	s.rest(h, now)
 }
 
-func (s *Scheduler) release(now time.Time, h *Host) {
-	h.queues--
-	if h.queues == 0 {
-		s.rest(h, now)
+// PausedUntil returns the instant before which the host asked not to be called; zero if it did not.
+func (s *Scheduler) PausedUntil(key string) time.Time {
+	if h := s.hosts[key]; h != nil {
+		return h.throttle.until
 	}
+	return time.Time{}
 }
 
 func (s *Scheduler) host(key string) *Host {
@@ -149,6 +155,9 @@ const (
 // rest forgets a host for which nothing is queued or in flight, or keeps it
 // among the idle ones while its state matters.
 func (s *Scheduler) rest(h *Host, now time.Time) {
+	if h.queues > 0 {
+		return
+	}
 	if !h.matters(now) {
 		delete(s.hosts, h.key)
 	} else {
@@ -242,11 +251,11 @@ func (s *Scheduler) start(q *queue, now time.Time) Task {
 }
 
 // Done takes the slot of a task back.
-func (s *Scheduler) Done(now time.Time, t Task) {
+func (s *Scheduler) Done(now time.Time, t Task, o Outcome) {
 	q, h := t.queue, t.queue.host
 	s.inFlight--
 	q.inFlight--
-	h.finish(now.Sub(t.Started))
+	h.finish(now, t, o)
 	q.settle(now)
 	h.settle(now)
 }
@@ -308,6 +317,7 @@ func (s *Scheduler) overShare(now time.Time) *queue {
 			if q.lane.withholds(q) {
 				h.parked.remove(&q.parked)
 				q.lane.shelf.put(q.oldest(), &q.shelved)
+				h.settle(now)
 				continue
 			}
 			if best == nil || q.lane.served < best.lane.served ||
@@ -323,11 +333,11 @@ func (s *Scheduler) overShare(now time.Time) *queue {
 // advance lets time pass for hosts and delayed tasks.
 func (s *Scheduler) advance(now time.Time) {
 	for s.delayed.len() > 0 {
-		at, l := s.delayed.min()
+		at, q := s.delayed.min()
 		if at > s.nanos(now) {
 			break
 		}
-		l.release(now)
+		q.release(now)
 	}
 	for s.opening.len() > 0 {
 		at, h := s.opening.min()

@@ -1,0 +1,123 @@
+package sched
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// BenchmarkRequest is what the scheduler does for one request: Done of an earlier one, Push of
+// another, and Pop. Each host has two requests queued, and they come in an order in which no
+// cache helps. It does not measure how hosts come and go, which BenchmarkComeAndGo does.
+func BenchmarkRequest(b *testing.B) {
+	for _, test := range []struct {
+		name   string
+		limits Limits
+	}{
+		{"no limits", Limits{}},
+		{"two in flight", Limits{Concurrency: 2}},
+		{"a rate", Limits{Rate: 1000, Burst: 10}},
+	} {
+		for _, hosts := range []int{1, 20_000, 1_000_000} {
+			b.Run(fmt.Sprintf("%s/hosts=%d", test.name, hosts), func(b *testing.B) {
+				benchmarkRequest(b, test.limits, hosts)
+			})
+		}
+	}
+}
+
+const benchmarkSlots = 64
+
+func benchmarkRequest(b *testing.B, limits Limits, hosts int) {
+	s := New(start, Config{Slots: benchmarkSlots, Host: limits})
+	l := s.NewLane(nil)
+	keys := shuffledKeys(hosts)
+	now, id := start, 0
+	push := func() {
+		l.Push(now, keys[id%hosts], id)
+		id++
+	}
+	for range max(2*hosts, 2*benchmarkSlots) {
+		push()
+	}
+	flying := startAll(s, now)
+	b.ResetTimer()
+	for i := 0; b.Loop(); i++ {
+		now = now.Add(time.Millisecond)
+		oldest := &flying[i%len(flying)]
+		s.Done(now, *oldest, Outcome{})
+		push()
+		task, ok := s.Pop(now)
+		if !ok {
+			b.Fatal("nothing starts")
+		}
+		*oldest = task
+	}
+}
+
+func shuffledKeys(n int) []string {
+	keys := make([]string, n)
+	for i, j := range rand.New(rand.NewPCG(1, 1)).Perm(n) {
+		keys[i] = fmt.Sprintf("host%d.example.com", j)
+	}
+	return keys
+}
+
+// BenchmarkComeAndGo is BenchmarkRequest with hosts that have one request each:
+// each is introduced and forgotten.
+func BenchmarkComeAndGo(b *testing.B) {
+	for _, queued := range []int{100, 20_000, 1_000_000} {
+		b.Run(fmt.Sprintf("hosts=%d", queued), func(b *testing.B) {
+			s := New(start, Config{Slots: benchmarkSlots})
+			l := s.NewLane(nil)
+			keys := shuffledKeys(queued + 1000)
+			now, id := start, 0
+			push := func() {
+				l.Push(now, keys[id%len(keys)], id)
+				id++
+			}
+			for range queued {
+				push()
+			}
+			flying := startAll(s, now)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; b.Loop(); i++ {
+				now = now.Add(time.Millisecond)
+				oldest := &flying[i%len(flying)]
+				s.Done(now, *oldest, Outcome{})
+				push()
+				*oldest, _ = s.Pop(now)
+			}
+		})
+	}
+}
+
+// BenchmarkManyLanes is BenchmarkRequest with as many lanes as hosts wait for one host, which
+// takes one request at a time.
+func BenchmarkManyLanes(b *testing.B) {
+	for _, lanes := range []int{1, 1000, 100_000} {
+		b.Run(fmt.Sprintf("lanes=%d", lanes), func(b *testing.B) {
+			s := New(start, Config{Slots: benchmarkSlots, Host: Limits{Concurrency: 1}})
+			all := make([]*Lane, lanes)
+			for i := range all {
+				all[i] = s.NewLane(nil)
+				all[i].Push(start, "host", 0)
+				all[i].Push(start, "host", 1)
+			}
+			now, id := start, 2
+			b.ResetTimer()
+			for b.Loop() {
+				now = now.Add(time.Millisecond)
+				task, ok := s.Pop(now)
+				if !ok {
+					b.Fatal("nothing starts")
+				}
+				task.Lane().Push(now, "host", id)
+				id++
+				s.Done(now, task, Outcome{})
+			}
+		})
+	}
+}
