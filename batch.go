@@ -36,6 +36,7 @@ type batch struct {
 	jobs     map[int]*job     // that wait: of a list of URLs only those that have had a slot before
 	left     int              // accepted and without result
 	open     bool             // whether more may be accepted
+	expired  map[int]error    // of jobs whose request's context ended while they did not wait
 	down     map[string]error // of hosts that are given up, by key
 	inFlight int              // with a slot, or being ended
 	stopped  bool             // nothing more starts
@@ -139,7 +140,7 @@ func (b *batch) cancelJobs(jobs iter.Seq[*job]) {
 	for j := range jobs {
 		j.result.Waited += now.Sub(j.since)
 		j.fail(b.cancelled())
-		j.end()
+		b.end(j)
 	}
 }
 
@@ -177,6 +178,9 @@ func (b *batch) queueLocked(now time.Time, j *job) error {
 		b.jobs[j.id] = j
 		b.settleLocked()
 		return nil
+	}
+	if err := b.expired[j.id]; err != nil {
+		return err
 	}
 	if err := b.refusalLocked(now, j.key); err != nil {
 		return err
@@ -227,11 +231,21 @@ func (b *batch) keepHost(key string) error {
 
 // finish hands in a job without a slot that has its result.
 func (b *batch) finish(j *job) {
-	j.end()
+	b.end(j)
 	b.engine.mu.Lock()
 	defer b.engine.mu.Unlock()
 	b.finishLocked(j)
 	b.engine.kick(time.Now())
+}
+
+// end ends a job where no worker stands ready to catch a panic of a request body.
+func (b *batch) end(j *job) {
+	defer func() {
+		if value := recover(); value != nil {
+			b.abort(asPanic(value))
+		}
+	}()
+	j.end()
 }
 
 func (b *batch) finishLocked(j *job) {
@@ -265,10 +279,15 @@ func (b *batch) watch(j *job) {
 }
 
 func (b *batch) expire(ctx context.Context, id int) {
-	e := b.engine
+	e, err := b.engine, cancelled(ctx)
 	e.mu.Lock()
 	j := b.jobs[id]
 	if j == nil || b.stopped {
+		// It is in flight, or not queued yet.
+		if b.expired == nil {
+			b.expired = map[int]error{}
+		}
+		b.expired[id] = err
 		e.mu.Unlock()
 		return
 	}
@@ -278,7 +297,7 @@ func (b *batch) expire(ctx context.Context, id int) {
 	j.result.Waited += now.Sub(j.since)
 	e.mu.Unlock()
 	j.unsubscribe = nil
-	j.fail(cancelled(ctx))
+	j.fail(err)
 	b.finish(j)
 }
 

@@ -292,12 +292,11 @@ func TestCancelOf100000QueuedURLsIsQuick(t *testing.T) {
 	// busy machine, and none for work that is quadratic.
 	took := cancelAll()
 	if took > 2*time.Second {
-		took = min(took, cancelAll())
+		took = cancelAll()
 	}
-	if took <= 2*time.Second {
-		return
+	if took > 2*time.Second {
+		t.Errorf("took %v after the cancel", took)
 	}
-	t.Errorf("took %v after the cancel", took)
 }
 
 func TestCancelWhileDialing(t *testing.T) {

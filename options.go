@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"net/netip"
 	"reflect"
@@ -27,11 +26,12 @@ type optionFunc func(*config) error
 func (f optionFunc) apply(c *config) error { return f(c) }
 
 // HostLimits are the limits of one host; see [WithHostLimits]. A zero field
-// means that of [WithHostConcurrency] or [WithHostRate].
+// means that of [WithHostConcurrency] or [WithHostRate], and where there is none either, no
+// limit, or a burst of 1.
 type HostLimits struct {
 	Concurrency int        // requests in flight, ≥ 1
 	Rate        rate.Limit // request starts per second, > 0
-	Burst       int        // starts at once, ≥ 1; with a Rate and no Burst it is 1
+	Burst       int        // starts at once, ≥ 1
 }
 
 // A Limiter hands out permits, one for each request; see [WithLimiter].
@@ -456,7 +456,9 @@ func (c *config) unguardable() error {
 		set  bool
 	}{
 		{"Proxy", transport.Proxy != nil},
+		//lint:ignore SA1019 a deprecated field gets around the guard all the same
 		{"Dial", transport.Dial != nil},
+		//lint:ignore SA1019 likewise
 		{"DialTLS", transport.DialTLS != nil},
 		{"DialTLSContext", transport.DialTLSContext != nil},
 		{"TLSNextProto", transport.TLSNextProto != nil},
@@ -490,12 +492,6 @@ func checkRate(name string, r rate.Limit, burst int) error {
 		return fmt.Errorf("%s(%v, %d): burst must be at least 1", name, float64(r), burst)
 	}
 	return nil
-}
-
-// isInfinite reports whether r is no limit at all; x/time/rate treats only
-// the largest float as such.
-func isInfinite(r rate.Limit) bool {
-	return r == rate.Inf || math.IsInf(float64(r), 1)
 }
 
 // isNilInterface reports whether v is an interface that holds a nil pointer,
@@ -575,7 +571,7 @@ func (c *config) limitsOf(host string) (sched.Limits, error) {
 		limits.Concurrency = own.Concurrency
 	}
 	if own.Rate > 0 {
-		limits.Rate, limits.Burst = own.Rate, 1
+		limits.Rate = own.Rate
 	}
 	if own.Burst > 0 {
 		limits.Burst = own.Burst

@@ -83,11 +83,11 @@ func hasBody(req *http.Request) bool {
 func (j *job) target(base *url.URL, location string) (*url.URL, error) {
 	u, err := base.Parse(location)
 	if err != nil {
-		return nil, &failure{ErrRedirect, errors.New("Location cannot be parsed")}
+		return nil, &failure{ErrRedirect, errors.New("its Location cannot be parsed")}
 	}
 	if err := checkURL(u); err != nil {
 		why := strings.TrimPrefix(err.Error(), ErrInvalidURL.Error()+": ")
-		return nil, &failure{ErrRedirect, errors.New("Location: " + why)}
+		return nil, &failure{ErrRedirect, errors.New("its Location: " + why)}
 	}
 	u.User = nil
 	c := j.batch.engine.config
