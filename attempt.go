@@ -141,7 +141,11 @@ func (j *job) receive(ctx context.Context, req *http.Request, resp *http.Respons
 	case err != nil:
 		j.failUnlessDone(ctx, err)
 	case refused:
-		j.fail(&StatusError{StatusCode: resp.StatusCode})
+		err = &StatusError{StatusCode: resp.StatusCode}
+		if j.lesson.exhausted {
+			err = &exhausted{err}
+		}
+		j.fail(err)
 		j.result.Body = body
 	default:
 		j.result.Body = body

@@ -217,7 +217,7 @@ func (j *job) close() {
 
 // end closes what is left of a job that has its result. One that was tried once has no history.
 func (j *job) end() {
-	if len(j.result.History) == 1 {
+	if j.result.Attempts < 2 {
 		j.result.History = nil
 	}
 	j.close()

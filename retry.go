@@ -21,6 +21,8 @@ type lesson struct {
 	backoff time.Duration // before the job is queued again
 	answer  bool          // a response head came
 	down    bool          // the host could not be connected to
+
+	exhausted bool // the host's budget, so that there is no other attempt
 }
 
 // A hostMemory is what the engine remembers of a host. It is guarded by engine.mu.
@@ -177,6 +179,7 @@ func (w *worker) pay() bool {
 	w.engine.mu.Lock()
 	paid := memoryOf(w.task.Host()).budget.Retry()
 	w.engine.mu.Unlock()
+	w.job.lesson.exhausted = !paid
 	if e, ok := w.job.result.Err.(*Error); ok && !paid {
 		e.Err = &exhausted{e.Err}
 	}
