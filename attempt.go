@@ -136,7 +136,7 @@ func (j *job) receive(ctx context.Context, req *http.Request, resp *http.Respons
 	if c.bodyFunc != nil && limit == 0 && !c.maxBodySet {
 		limit = defaultMaxBody // of what is buffered after all
 	}
-	body, err := readBody(req, resp, limit)
+	body, err := j.read(req, resp, limit)
 	switch {
 	case err != nil:
 		j.failUnlessDone(ctx, err)
@@ -152,20 +152,20 @@ func (j *job) receive(ctx context.Context, req *http.Request, resp *http.Respons
 	}
 }
 
-func readBody(req *http.Request, resp *http.Response, limit int64) ([]byte, error) {
+func (j *job) read(req *http.Request, resp *http.Response, limit int64) ([]byte, error) {
 	if bodyless(req.Method, resp.StatusCode) || resp.Body == http.NoBody {
 		return []byte{}, nil
 	}
 	if limit > 0 && resp.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	return newBodyReader(resp, limit).readAll(resp.ContentLength)
+	return j.reader.open(resp, limit).readAll(resp.ContentLength)
 }
 
 // hand gives the body to the BodyFunc.
 func (j *job) hand(ctx context.Context, req *http.Request, resp *http.Response) {
 	c := j.batch.engine.config
-	body := newBodyReader(resp, c.maxBody)
+	body := new(bodyReader).open(resp, c.maxBody) // not the job's: f may keep it
 	if bodyless(req.Method, resp.StatusCode) {
 		body.err = io.EOF
 	}
@@ -208,7 +208,7 @@ func (w *worker) drain(resp *http.Response) {
 	}()
 	pooled := scratchPool.Get().(*[]byte)
 	defer scratchPool.Put(pooled)
-	for body := newBodyReader(resp, drainBytes); body.err == nil; {
+	for body := w.job.reader.open(resp, drainBytes); body.err == nil; {
 		body.Read(*pooled)
 	}
 }

@@ -30,8 +30,9 @@ type bodyReader struct {
 	err   error
 }
 
-func newBodyReader(resp *http.Response, limit int64) *bodyReader {
-	b := &bodyReader{r: resp.Body, limit: limit, max: limit, proto: resp.ProtoMajor}
+// open makes b read the body of resp, at most limit bytes; 0 is no limit.
+func (b *bodyReader) open(resp *http.Response, limit int64) *bodyReader {
+	*b = bodyReader{r: resp.Body, limit: limit, max: limit, proto: resp.ProtoMajor}
 	if limit == 0 {
 		b.limit = -1
 	}

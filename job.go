@@ -33,8 +33,9 @@ type job struct {
 	next      *http.Request // the redirect to follow; nil: from the start
 	chain     chain
 
-	resp *http.Response // whose body is to be closed
-	body *requestBody   // likewise
+	resp   *http.Response // whose body is to be closed
+	body   *requestBody   // likewise
+	reader bodyReader     // of resp
 }
 
 func (j *job) fail(err error) {

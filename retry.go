@@ -15,8 +15,9 @@ import (
 // be tried again. It is made while the request has its slot.
 type lesson struct {
 	outcome sched.Outcome
-	asked   time.Duration // by Retry-After; 0: not, or not to be heeded
-	tooLong bool          // asked is more than can be waited for
+	asked   time.Duration // by Retry-After
+	pause   time.Duration // asked, if that is heeded
+	tooLong bool          // pause is more than can be waited for
 	again   bool
 	backoff time.Duration // before the job is queued again
 	answer  bool          // a response head came
@@ -30,11 +31,13 @@ type hostMemory struct {
 	budget   retry.Budget
 	failures int // to connect, in a row
 	refusals int // 503s in a row that asked for too long a pause
+	// closed is the end of a pause longer than WithMaxRetryAfter.
+	closed time.Time
 }
 
 // Matters reports whether forgetting it would give the host something that it has not earned.
-func (m *hostMemory) Matters(time.Time) bool {
-	return !m.budget.Unspent() || m.failures > 0 || m.refusals > 0
+func (m *hostMemory) Matters(now time.Time) bool {
+	return !m.budget.Unspent() || m.failures > 0 || m.refusals > 0 || m.closed.After(now)
 }
 
 func memoryOf(h *sched.Host) *hostMemory {
@@ -49,23 +52,31 @@ func memoryOf(h *sched.Host) *hostMemory {
 // hear takes down what a response says about its host. A 429, or a 503 with
 // Retry-After, is a message about the host; a 503 without is a failure like any other.
 func (w *worker) hear(resp *http.Response) {
-	j, c := w.job, w.engine.config
-	l := &j.lesson
+	l := &w.job.lesson
 	l.answer = true
-	now := time.Now()
-	if c.maxRetryAfter > 0 {
-		l.asked, _ = retry.After(resp.Header, now)
+	if resp.Header["Retry-After"] != nil {
+		w.heed(resp)
 	}
-	switch status := resp.StatusCode; {
-	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && l.asked > 0:
-		l.outcome = sched.Outcome{Verdict: sched.Throttled, Pause: l.asked}
-		l.tooLong = l.asked > c.maxRetryAfter || !j.fits(now.Add(l.asked))
-		if l.tooLong && status == http.StatusServiceUnavailable && w.forgives() {
-			l.outcome = sched.Outcome{}
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests:
+		l.outcome = sched.Outcome{Verdict: sched.Throttled, Pause: l.pause}
+	case http.StatusServiceUnavailable:
+		if l.pause > 0 && !(l.tooLong && w.forgives()) {
+			l.outcome = sched.Outcome{Verdict: sched.Throttled, Pause: l.pause}
 		}
-	case status == http.StatusServiceUnavailable:
 	default:
 		l.outcome.Verdict = sched.Accepted
+	}
+}
+
+// heed reads how long a response asks to wait, and whether that fits.
+func (w *worker) heed(resp *http.Response) {
+	j, l, limit := w.job, &w.job.lesson, w.engine.config.maxRetryAfter
+	now := time.Now()
+	l.asked, _ = retry.After(resp.Header, now)
+	if limit > 0 {
+		l.pause = l.asked
+		l.tooLong = l.pause > limit || l.pause > 0 && !j.fits(now.Add(l.pause))
 	}
 }
 
@@ -333,11 +344,15 @@ func (b *batch) evictLocked(ids []int, err error) eviction {
 // evictPausedLocked ends the URLs that wait for a host whose pause is too
 // long for them, or that has refused everything for too long.
 func (e *engine) evictPausedLocked(now time.Time, h *sched.Host, l *lesson) (out []eviction) {
-	until := e.sched.PausedUntil(h.Key())
+	until := h.PausedUntil()
 	err := &HostPausedError{Host: h.Key(), Until: until}
+	tooLong := l.pause > e.config.maxRetryAfter
+	if tooLong {
+		memoryOf(h).closed = until
+	}
 	for lane := range h.Lanes() {
 		b := lane.Owner.(*batch)
-		if l.asked > e.config.maxRetryAfter || !b.fits(until) || b.givesUpLocked(now, h) {
+		if tooLong || !b.fits(until) || b.givesUpLocked(now, h) {
 			if ids := lane.Evict(now, h.Key()); len(ids) > 0 {
 				out = append(out, b.evictLocked(ids, err))
 			}
@@ -373,9 +388,15 @@ func (b *batch) refusalLocked(now time.Time, key string) error {
 	if err := b.down[key]; err != nil {
 		return err
 	}
-	c := b.engine.config
-	until := b.engine.sched.PausedUntil(key)
-	if until.After(now) && (until.Sub(now) > max(c.maxRetryAfter, c.backoffMax) || !b.fits(until)) {
+	h := b.engine.sched.Host(key)
+	if h == nil {
+		return nil
+	}
+	until, closed := h.PausedUntil(), false
+	if m, ok := h.Memory.(*hostMemory); ok {
+		closed = m.closed.Sub(now) > b.engine.config.maxRetryAfter
+	}
+	if closed || until.After(now) && !b.fits(until) {
 		return &HostPausedError{Host: key, Until: until}
 	}
 	return nil

@@ -24,14 +24,14 @@ func hostOf(raw string) (key string, err error) {
 }
 
 // plainHost is hostOf for a URL without surprises: a lower-case scheme and
-// host of ASCII letters, digits, dots and hyphens, no user information, no
-// port, and nothing that would need escaping.
+// host of ASCII letters, digits, dots and hyphens, no user information, and
+// nothing that would need escaping.
 func plainHost(raw string) (key string, ok bool) {
 	rest, ok := strings.CutPrefix(raw, "http")
 	if !ok {
 		return "", false
 	}
-	rest = strings.TrimPrefix(rest, "s")
+	rest, secure := strings.CutPrefix(rest, "s")
 	if rest, ok = strings.CutPrefix(rest, "://"); !ok {
 		return "", false
 	}
@@ -39,10 +39,32 @@ func plainHost(raw string) (key string, ok bool) {
 	for end < len(rest) && isPlainHostByte(rest[end]) {
 		end++
 	}
-	if end == 0 || rest[0] == '.' || !isPlainTail(rest[end:]) {
+	if end == 0 || rest[0] == '.' {
 		return "", false
 	}
-	return strings.TrimSuffix(rest[:end], "."), true
+	key = strings.TrimSuffix(rest[:end], ".")
+	if port := plainPort(rest[end:], secure); port > 0 && len(key) == end {
+		end += port
+		key = rest[:end]
+	}
+	return key, isPlainTail(rest[end:])
+}
+
+// plainPort returns the length of the :port that s begins with, or 0 if there is none that
+// can be part of a key as it is.
+func plainPort(s string, secure bool) int {
+	if len(s) < 2 || s[0] != ':' || s[1] == '0' {
+		return 0
+	}
+	end, n := 1, 0
+	for end < len(s) && '0' <= s[end] && s[end] <= '9' && n <= 65535 {
+		n = 10*n + int(s[end]-'0')
+		end++
+	}
+	if n == 0 || n > 65535 || n == 80 && !secure || n == 443 && secure {
+		return 0
+	}
+	return end
 }
 
 func isPlainHostByte(c byte) bool {

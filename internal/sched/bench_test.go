@@ -7,9 +7,11 @@ import (
 	"time"
 )
 
-// BenchmarkRequest is what the scheduler does for one request: Done of an earlier one, Push of
-// another, and Pop. Each host has two requests queued, and they come in an order in which no
-// cache helps. It does not measure how hosts come and go, which BenchmarkComeAndGo does.
+// BenchmarkRequest is what the scheduler does for one request: Done of an earlier one,
+// Push of another, and Pop. Each host has two requests queued, in an order that no
+// cache helps with. It does not measure making and forgetting hosts, which
+// BenchmarkComeAndGo does. That both hardly grow with the number of hosts shows that nothing
+// is done for each host.
 func BenchmarkRequest(b *testing.B) {
 	for _, test := range []struct {
 		name   string
@@ -64,8 +66,7 @@ func shuffledKeys(n int) []string {
 	return keys
 }
 
-// BenchmarkComeAndGo is BenchmarkRequest with hosts that have one request each:
-// each is introduced and forgotten.
+// BenchmarkComeAndGo is BenchmarkRequest with hosts of one request each.
 func BenchmarkComeAndGo(b *testing.B) {
 	for _, queued := range []int{100, 20_000, 1_000_000} {
 		b.Run(fmt.Sprintf("hosts=%d", queued), func(b *testing.B) {
@@ -94,8 +95,8 @@ func BenchmarkComeAndGo(b *testing.B) {
 	}
 }
 
-// BenchmarkManyLanes is BenchmarkRequest with as many lanes as hosts wait for one host, which
-// takes one request at a time.
+// BenchmarkManyLanes is a request of one of many lanes that all wait for the same host,
+// which takes one at a time.
 func BenchmarkManyLanes(b *testing.B) {
 	for _, lanes := range []int{1, 1000, 100_000} {
 		b.Run(fmt.Sprintf("lanes=%d", lanes), func(b *testing.B) {

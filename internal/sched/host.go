@@ -43,6 +43,9 @@ type Memory interface {
 // Key returns the host's key.
 func (h *Host) Key() string { return h.key }
 
+// PausedUntil returns the instant before which the host is not to be called; zero if there is none.
+func (h *Host) PausedUntil() time.Time { return h.throttle.until }
+
 // Refusing returns when the host first throttled a request since it last accepted one; zero if it did not.
 func (h *Host) Refusing() time.Time { return h.throttle.refusing }
 

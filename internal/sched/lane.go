@@ -150,7 +150,7 @@ func (l *Lane) Drop(now time.Time, n int) (more bool) {
 func (l *Lane) queue(key string) *queue {
 	q := l.queues[key]
 	if q == nil {
-		h := l.sched.host(key)
+		h := l.sched.wake(key)
 		q = newQueue(l, h)
 		l.queues[h.key] = q
 	}

@@ -38,7 +38,6 @@ type modelLane struct {
 	lane    *Lane
 	served  int
 	waiting []*modelTask
-	flying  int
 	nextID  int
 	last    int // the greatest place
 	held    bool
@@ -400,7 +399,6 @@ func (g *game) pop() bool {
 	h := m.hosts[f.model.host]
 	m.virtual = max(m.virtual, f.lane.served)
 	f.lane.served = m.virtual + 1
-	f.lane.flying++
 	m.inFlight++
 	m.permits--
 	h.inFlight++
@@ -480,7 +478,6 @@ func (g *game) done() {
 	g.s.Done(g.m.now, f.task, outcome)
 	g.m.inFlight--
 	g.m.hosts[f.task.Host().Key()].inFlight--
-	f.lane.flying--
 	if !before {
 		requeue()
 	}
@@ -640,7 +637,6 @@ func (g *game) finish() {
 		for _, f := range g.flying {
 			g.s.Done(g.m.now, f.task, Outcome{Verdict: Accepted})
 			g.m.hosts[f.task.Host().Key()].inFlight--
-			f.lane.flying--
 		}
 		g.m.inFlight -= len(g.flying)
 		if len(g.flying) == 0 {
@@ -668,7 +664,7 @@ func (g *game) finish() {
 	task, _ := g.s.Pop(g.m.now)
 	g.s.Done(g.m.now, task, Outcome{})
 	g.m.now = g.m.now.Add(maxIdle + time.Minute)
-	g.s.rest(g.s.host("last"), g.m.now)
+	g.s.rest(g.s.wake("last"), g.m.now)
 	if s := g.s; len(s.hosts)+s.idle.Len()+s.lanes.len()+s.open.len()+s.opening.len()+s.delayed.len()+len(s.full)+s.inFlight > 0 {
 		g.fail("left behind: %+v", s)
 	}

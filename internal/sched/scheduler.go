@@ -94,7 +94,7 @@ func (s *Scheduler) Keep(key string) bool {
 	if s.hosts[key] == nil {
 		return false
 	}
-	s.host(key).queues++
+	s.wake(key).queues++
 	return true
 }
 
@@ -113,15 +113,11 @@ func (s *Scheduler) Release(now time.Time, key string) {
 	s.rest(h, now)
 }
 
-// PausedUntil returns the instant before which the host asked not to be called; zero if it did not.
-func (s *Scheduler) PausedUntil(key string) time.Time {
-	if h := s.hosts[key]; h != nil {
-		return h.throttle.until
-	}
-	return time.Time{}
-}
+// Host returns the host with the given key, or nil if it has no state.
+func (s *Scheduler) Host(key string) *Host { return s.hosts[key] }
 
-func (s *Scheduler) host(key string) *Host {
+// wake returns a host that has something to do.
+func (s *Scheduler) wake(key string) *Host {
 	h := s.hosts[key]
 	if h == nil {
 		h = s.addHost(key, s.config.Host)
