@@ -77,9 +77,6 @@ func (w *worker) roundTrip(j *job, req *http.Request) (*http.Response, error) {
 		}
 	}
 	resp, err := e.transport().RoundTrip(req)
-	if j.body != nil {
-		j.body.repanic()
-	}
 	if resp != nil && resp.Body == nil {
 		resp.Body = http.NoBody
 		if resp.ContentLength > 0 && !bodyless(req.Method, resp.StatusCode) {
@@ -87,6 +84,9 @@ func (w *worker) roundTrip(j *job, req *http.Request) (*http.Response, error) {
 		}
 	}
 	j.resp = resp
+	if j.body != nil {
+		j.body.raise() // when the response is sure to be closed
+	}
 	switch {
 	case err != nil:
 		return nil, sendFailure(err)
@@ -209,7 +209,7 @@ func (w *worker) drain(resp *http.Response) {
 	pooled := scratchPool.Get().(*[]byte)
 	defer scratchPool.Put(pooled)
 	for body := w.job.reader.open(resp, drainBytes); body.err == nil; {
-		body.Read(*pooled)
+		body.Read((*pooled)[:cap(*pooled)])
 	}
 }
 

@@ -220,6 +220,7 @@ func (b *batch) keepHost(key string) error {
 		defer close(done)
 		defer func() {
 			if value := recover(); value != nil {
+				err = &failure{nil, errPanicked}
 				b.abort(asPanic(value))
 			}
 		}()
@@ -245,6 +246,10 @@ func (b *batch) end(j *job) {
 			b.abort(asPanic(value))
 		}
 	}()
+	if j.next != nil { // an attempt that ends between two of its requests
+		j.lesson = lesson{}
+		j.record()
+	}
 	j.end()
 }
 
@@ -513,5 +518,6 @@ func (p *panicError) Unwrap() error {
 
 var (
 	errExited        = errors.New("runtime.Goexit was called")
+	errPanicked      = errors.New("code of the caller panicked")
 	errLimiterExited = errors.New("WithLimiter: runtime.Goexit was called")
 )

@@ -87,7 +87,7 @@ func tooLarge(limit int64) error {
 func (b *bodyReader) readAll(length int64) ([]byte, error) {
 	if length < 1 || length > presized {
 		// Many a RoundTripper in tests leaves ContentLength 0 beside a body.
-		body, err := b.readGrowing(nil)
+		body, err := b.readGrowing(nil, length)
 		if err == nil && int64(len(body)) < length {
 			return nil, &failure{ErrTruncated, io.ErrUnexpectedEOF}
 		}
@@ -108,7 +108,7 @@ func (b *bodyReader) readAll(length int64) ([]byte, error) {
 	var one [1]byte
 	switch m, err := b.Read(one[:]); {
 	case m > 0:
-		return b.readGrowing(append(body[:n], one[0]))
+		return b.readGrowing(append(body[:n], one[0]), -1)
 	case err != io.EOF:
 		return nil, err
 	}
@@ -116,38 +116,43 @@ func (b *bodyReader) readAll(length int64) ([]byte, error) {
 }
 
 var scratchPool = sync.Pool{New: func() any {
-	s := make([]byte, scratchSize)
+	s := make([]byte, 0, scratchSize)
 	return &s
 }}
 
-// readGrowing reads to the end, behind what has been read already.
-func (b *bodyReader) readGrowing(read []byte) ([]byte, error) {
+// readGrowing reads to the end, behind what has been read already, into a buffer that is
+// doubled when it is full. The length that is announced only bounds that.
+func (b *bodyReader) readGrowing(read []byte, length int64) ([]byte, error) {
 	pooled := scratchPool.Get().(*[]byte)
 	defer scratchPool.Put(pooled)
-	buf := (*pooled)[:cap(*pooled)]
-	n := 0
-	for n < len(read) {
-		n += copy(buf[n:], read[n:])
-		if n < len(read) {
-			buf = append(buf, make([]byte, len(buf))...)
-		}
-	}
+	buf := append((*pooled)[:0], read...)
 	for b.err == nil {
-		if n == len(buf) {
-			buf = append(buf, make([]byte, len(buf))...)
+		if len(buf) == cap(buf) {
+			buf = grow(buf, length)
 		}
-		m, _ := b.Read(buf[n:])
-		n += m
+		n, _ := b.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
 	}
 	if b.err != io.EOF {
 		return nil, b.err
 	}
-	if len(buf) > maxScratch {
-		// Too large for the pool, so that there is no need for a copy.
-		return buf[:n:n], nil
+	if cap(buf) <= maxScratch {
+		*pooled = buf
+	} else if len(buf) > cap(buf)/4*3 {
+		// Too large for the pool, and too full to be worth a copy.
+		return buf, nil
 	}
-	*pooled = buf
-	return append(make([]byte, 0, n), buf[:n]...), nil
+	return append(make([]byte, 0, len(buf)), buf...), nil
+}
+
+// grow returns buf with twice the room, or with just enough for a body of the given length and for
+// finding its end.
+func grow(buf []byte, length int64) []byte {
+	size := 2 * cap(buf)
+	if rest := length + 1; rest > int64(cap(buf)) && rest < int64(size) {
+		size = int(rest)
+	}
+	return append(make([]byte, 0, size), buf...)
 }
 
 var gzipPool sync.Pool

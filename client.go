@@ -113,7 +113,8 @@ func (o *ownClient) dialTLS(ctx context.Context, network, address string) (net.C
 	secured := tls.Client(conn, &tls.Config{ServerName: host, NextProtos: []string{"h2", "http/1.1"}})
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		return nil, err
+		// As of a dial: nothing of a request has been sent.
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: conn.RemoteAddr(), Err: err}
 	}
 	return secured, nil
 }

@@ -445,17 +445,25 @@ func (w *worker) abandon() {
 		panicked = asPanic(value)
 	}
 	j.next = nil
-	j.fail(&failure{nil, errExited})
-	func() {
-		defer func() { recover() }() // a second panic, of a Close, says nothing new
+	err := errExited
+	if panicked != nil {
+		err = errPanicked
+	}
+	j.fail(&failure{nil, err})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { recover() }() // a second panic, or Goexit, of a Close says nothing new
 		j.end()
 	}()
+	<-done
 	e := w.engine
 	e.mu.Lock()
 	now := time.Now()
 	w.job = nil
 	j.lesson = lesson{}
 	w.release(now, j, w.task)
+	j.record()
 	j.batch.finishLocked(j)
 	e.workers--
 	e.kick(now)

@@ -1,12 +1,15 @@
 package fetch
 
 import (
+	"compress/flate"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -143,19 +146,42 @@ func isEOF(err error) bool {
 
 func isNetError(err error) bool {
 	var n net.Error
-	return errors.As(err, &n) || errors.Is(err, net.ErrClosed) || isServerClosedIdle(err)
+	return errors.As(err, &n) || errors.Is(err, net.ErrClosed) || isLost(err) || isRefused(err)
 }
 
-// isServerClosedIdle reports whether a reused connection died before the request
-// was written. net/http has no name for that; CompatServerClosedIdle in the
-// tests notices if its words change.
-func isServerClosedIdle(err error) bool {
-	return strings.Contains(err.Error(), "server closed idle connection")
+// Of the following net/http tells by texts only. The tests notice when these change.
+
+// isLost reports whether a connection ended under a request.
+func isLost(err error) bool {
+	return hasText(err, "server closed idle connection", "http2: client connection lost",
+		"http2: client conn is closed", "http2: server sent GOAWAY and closed the connection")
 }
 
-func isTLS(err error) bool {
-	var alert tls.AlertError
-	return isCertificate(err) || errors.As(err, &alert)
+// isRefused reports whether a server took no more requests on an HTTP/2 connection, and
+// so not this one (RFC 9113, section 8.7).
+func isRefused(err error) bool {
+	return hasText(err, "http2: client conn could not be established", "http2: client conn not usable",
+		"http2: Transport received GOAWAY from server", "http2: Transport received Server's graceful shutdown GOAWAY")
+}
+
+// isHandshakeTimeout reports whether net/http gave up a TLS handshake.
+func isHandshakeTimeout(err error) bool { return hasText(err, "TLS handshake timeout") }
+
+// isCutTrailer reports whether a chunked body ended before its very last line.
+func isCutTrailer(err error) bool { return hasText(err, "unexpected EOF") }
+
+func hasText(err error, parts ...string) bool {
+	text := err.Error()
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
+}
+
+func isTLS(err error) bool { return isCertificate(err) || isAlert(err) }
+
+// isAlert reports whether one side of a TLS connection refused the other. crypto/tls
+// wraps such alerts, whose type is not exported, so.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error")
 }
 
 func isCertificate(err error) bool {
@@ -172,6 +198,8 @@ func readFailure(err error, protoMajor int) error {
 		return err
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &failure{ErrTimeout, err}
+	case isUndecodable(err):
+		return &failure{ErrProtocol, err}
 	case isEOF(err), isNetError(err), isCutTrailer(err), protoMajor >= 2:
 		// HTTP/2 resets streams with an error that has no exported type.
 		return &failure{ErrTruncated, err}
@@ -179,10 +207,11 @@ func readFailure(err error, protoMajor int) error {
 	return &failure{ErrProtocol, err}
 }
 
-// isCutTrailer reports whether a chunked body ended before its very last
-// line. net/http's error for that is a plain text.
-func isCutTrailer(err error) bool {
-	return strings.Contains(err.Error(), "unexpected EOF")
+// isUndecodable reports whether a body came, but is not what it says it is.
+func isUndecodable(err error) bool {
+	var corrupt flate.CorruptInputError
+	return errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt) ||
+		err == errReadRange || err == io.ErrNoProgress
 }
 
 var (

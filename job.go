@@ -1,12 +1,14 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -199,8 +201,20 @@ func (j *job) open(req *http.Request) error {
 		}
 	}
 	j.bodyTaken = true
-	j.body = newRequestBody(req.Context(), body)
-	req.Body = j.body
+	first := newRequestBody(req.Context(), body)
+	j.body, req.Body = first, first
+	if get := j.request.GetBody; get != nil {
+		// net/http asks for another body itself when a connection dies under a request.
+		req.GetBody = func() (io.ReadCloser, error) {
+			body, err := get()
+			if err != nil {
+				return nil, err
+			}
+			again := newRequestBody(req.Context(), body)
+			again.first = first
+			return again, nil
+		}
+	}
 	return nil
 }
 
@@ -213,6 +227,7 @@ func (j *job) close() {
 	if body := j.body; body != nil {
 		j.body = nil
 		body.Close()
+		body.raise()
 	}
 }
 
@@ -224,7 +239,11 @@ func (j *job) end() {
 	j.close()
 	if j.request != nil && !j.bodyTaken && j.request.Body != nil {
 		j.bodyTaken = true
-		j.request.Body.Close()
+		b := &requestBody{body: j.request.Body}
+		b.call(b.body.Close)
+		if b.panicked != nil { // the URL of one that exits has an error anyway
+			panic(b.panicked)
+		}
 	}
 	if j.unsubscribe != nil {
 		j.unsubscribe()
@@ -240,22 +259,24 @@ type requestBody struct {
 	close func() error
 
 	mu       sync.Mutex
+	exited   bool // by a panic or Goexit
 	panicked *panicError
+	first    *requestBody // that of the RoundTrip that asked for this one, which is told instead
 }
 
 func newRequestBody(ctx context.Context, body io.ReadCloser) *requestBody {
 	b := &requestBody{body: body}
-	b.close = sync.OnceValue(func() (err error) {
-		defer b.catch(&err)
-		return b.body.Close()
-	})
+	b.close = sync.OnceValue(func() error { return b.call(b.body.Close) })
 	b.stop = context.AfterFunc(ctx, func() { b.close() })
 	return b
 }
 
 func (b *requestBody) Read(p []byte) (n int, err error) {
-	defer b.catch(&err)
-	return b.body.Read(p)
+	err = b.call(func() (err error) {
+		n, err = b.body.Read(p)
+		return err
+	})
+	return n, err
 }
 
 func (b *requestBody) Close() error {
@@ -263,23 +284,43 @@ func (b *requestBody) Close() error {
 	return b.close()
 }
 
-var errBodyPanicked = errors.New("request body panicked")
-
-func (b *requestBody) catch(err *error) {
-	if value := recover(); value != nil {
-		*err = errBodyPanicked
+// call runs f, code of the caller's, on a goroutine of its own: only that contains runtime.Goexit.
+func (b *requestBody) call(f func() error) error {
+	err, exited := errExited, true
+	var panicked *panicError
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if value := recover(); value != nil {
+				panicked = &panicError{value, debug.Stack()}
+			}
+		}()
+		err = f()
+		exited = false
+	}()
+	<-done
+	if panicked != nil || exited {
+		b = cmp.Or(b.first, b)
 		b.mu.Lock()
-		b.panicked = &panicError{value, debug.Stack()}
-		b.mu.Unlock()
+		defer b.mu.Unlock()
+		b.exited = true
+		if b.panicked == nil {
+			b.panicked = panicked
+		}
 	}
+	return err
 }
 
-// repanic raises a panic of the body on this goroutine.
-func (b *requestBody) repanic() {
+// raise does on this goroutine what the body has done on another: panic, or Goexit.
+func (b *requestBody) raise() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.panicked != nil {
+	switch {
+	case b.panicked != nil:
 		panic(b.panicked)
+	case b.exited:
+		runtime.Goexit()
 	}
 }
 

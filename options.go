@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/netip"
 	"reflect"
@@ -545,14 +546,15 @@ func isToken(s string) bool {
 }
 
 // attempts is how often a URL may be tried.
-func (c *config) attempts() int { return c.retries + 1 }
+func (c *config) attempts() int { return min(c.retries, math.MaxInt-1) + 1 }
 
 // patience is how long a host may refuse everything before it is given up.
 func (c *config) patience() time.Duration {
-	if c.maxRetryAfter > 0 {
-		return 2 * c.maxRetryAfter
+	longest := c.maxRetryAfter
+	if longest == 0 {
+		longest = c.backoffMax
 	}
-	return 2 * c.backoffMax
+	return 2 * min(longest, math.MaxInt64/2)
 }
 
 // defaultLimits are those of a host without HostLimits.

@@ -169,6 +169,7 @@ func (j *job) checkRedirect(req, next *http.Request) (*http.Request, error) {
 	if check == nil {
 		return next, nil
 	}
+	next = next.WithContext(req.Context())
 	j.chain.via = append(j.chain.via, req)
 	switch err := check(next, j.chain.via); {
 	case err == http.ErrUseLastResponse:

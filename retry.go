@@ -131,7 +131,7 @@ func (w *worker) review() {
 	if j.next != nil {
 		return
 	}
-	if !j.lesson.again && c.retries+c.maxHostFailures > 0 {
+	if !j.lesson.again && (c.retries > 0 || c.maxHostFailures > 0) {
 		_, refused := errors.AsType[*StatusError](j.result.Err)
 		switch {
 		case j.result.Err != nil && !refused:
@@ -239,18 +239,18 @@ func (j *job) idempotent() bool {
 func causeOf(err error) retry.Cause {
 	var op *net.OpError
 	var dns *net.DNSError
-	var alert tls.AlertError
 	var record tls.RecordHeaderError
 	var stream streamError
 	switch {
-	case isCertificate(err), errors.As(err, &alert), errors.As(err, &record), errors.Is(err, ErrBlocked):
+	case isTLS(err), errors.As(err, &record), errors.Is(err, ErrBlocked):
 		return retry.Final
 	case errors.As(err, &dns):
 		if dns.IsTemporary || dns.IsTimeout {
 			return retry.NotSent
 		}
 		return retry.Final
-	case errors.As(err, &op) && op.Op == "dial":
+	// "proxyconnect" is net/http's name for a dial to a proxy.
+	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"), isHandshakeTimeout(err), isRefused(err):
 		return retry.NotSent
 	case errors.As(err, &stream):
 		return stream.cause()
