@@ -99,10 +99,11 @@ func (c *cancellation) Unwrap() []error { return []error{c.err, c.cause} }
 // decide it, not the error that came back: net/http returns the cause of a cancel,
 // which may be anything, and its own timeouts match context.DeadlineExceeded too.
 func (j *job) done(ctx context.Context) error {
+	ended := ctx.Err() != nil // looked at first, as it ends with the callers' contexts
 	if err := j.cancelled(); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
+	if ended {
 		return errAttemptTimeout
 	}
 	return nil
