@@ -124,6 +124,10 @@ func parseFlags(args []string) (*config, error) {
 	timeout := fs.Duration("timeout", 30*time.Second, "longest time for one URL, waiting for its turn not counted; 0: no limit")
 	maxBody := fs.Int64("max-body", 10<<20, "longest body, in `bytes` after decoding; 0: no limit")
 	redirects := fs.Int("redirects", 10, "follow at most `n` redirects; 0: report the redirect itself")
+	retries := fs.Int("retries", 0, "try a URL up to `n` times more after a failure that another attempt can mend")
+	maxRetryAfter := fs.Duration("max-retry-after", time.Minute, "longest Retry-After to wait for; 0: ignore Retry-After")
+	hostFailures := fs.Int("max-host-failures", 0, "give a host up after `n` failures to connect in a row; 0: never")
+	publicOnly := fs.Bool("public-only", false, "connect to public addresses only")
 	inOrder := fs.Bool("in-order", false, "print in the order of the input, not of completion")
 	dedup := fs.Bool("dedup", false, "fetch equal URLs once")
 	fs.BoolVar(&cfg.failures, "failures", false, "print only the URLs that failed, and the totals")
@@ -159,6 +163,12 @@ func parseFlags(args []string) (*config, error) {
 	add(fetch.WithTimeout(*timeout))
 	add(fetch.WithMaxBody(*maxBody))
 	add(fetch.WithMaxRedirects(*redirects))
+	add(fetch.WithRetries(*retries))
+	add(fetch.WithMaxRetryAfter(*maxRetryAfter))
+	add(fetch.WithMaxHostFailures(*hostFailures))
+	if *publicOnly {
+		add(fetch.WithPublicOnly())
+	}
 	if *totalRate != 0 {
 		add(fetch.WithRate(rate.Limit(*totalRate), 1))
 	}
