@@ -1,0 +1,137 @@
+package main
+
+import (
+	"container/heap"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/batchhttp/fetch/internal/sched"
+)
+
+// refused is how a list fared at a host that takes ten requests a second.
+type refused struct {
+	answers429, lost int
+	took             time.Duration
+}
+
+const (
+	refusalURLs     = 500
+	refusalAttempts = 5
+	refusalRate     = 10
+	refusalTakes    = 50 * time.Millisecond
+)
+
+// compareRefusals prints how fetch, and back-off for each URL alone, treat a
+// host that answers 429 to all beyond ten requests a second.
+func compareRefusals(out io.Writer) {
+	fmt.Fprintf(out, "A host that takes %d requests a second (burst %[1]d) and answers 429 otherwise: %d URLs, %d attempts each, lower bound 49 s\n\n",
+		refusalRate, refusalURLs, refusalAttempts)
+	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "policy\tin flight\tRetry-After\t429s\tlost\tseconds\t")
+	for _, slots := range []int{5, 50, 200} {
+		alone := backOffAlone(slots)
+		fmt.Fprintf(table, "each URL backs off by itself\t%d\tno\t%d\t%d\t%.1f\t\n", slots, alone.answers429, alone.lost, alone.took.Seconds())
+		for _, after := range []time.Duration{0, time.Second} {
+			named := map[bool]string{true: "1 s", false: "no"}[after > 0]
+			r := hostObeyed(slots, after)
+			fmt.Fprintf(table, "fetch\t%d\t%s\t%d\t%d\t%.1f\t\n", slots, named, r.answers429, r.lost, r.took.Seconds())
+		}
+	}
+	table.Flush()
+	fmt.Fprintln(out)
+}
+
+// hostObeyed is the scheduler of fetch with retries on.
+func hostObeyed(slots int, after time.Duration) (r refused) {
+	start := time.Unix(0, 0)
+	s := sched.New(start, sched.Config{Slots: slots, PauseBase: 200 * time.Millisecond, PauseMax: 10 * time.Second})
+	server := rate.NewLimiter(refusalRate, refusalRate)
+	lane, attempts := s.NewLane(nil), make([]int, refusalURLs)
+	for i := range refusalURLs {
+		lane.Push(start, "host", i)
+	}
+	var running ends
+	now := start
+	for {
+		for task, ok := s.Pop(now); ok; task, ok = s.Pop(now) {
+			accepted := 0
+			if server.AllowN(now, 1) {
+				accepted = 1
+			}
+			heap.Push(&running, ending{at: now.Add(refusalTakes).Sub(start), host: accepted, task: task})
+		}
+		at, waits := s.Next(now)
+		if running.Len() > 0 && (!waits || !at.Before(start.Add(running[0].at))) {
+			e := heap.Pop(&running).(ending)
+			now = start.Add(e.at)
+			r.end(s, lane, now, e, attempts, after)
+			continue
+		}
+		if !waits {
+			r.took = now.Sub(start)
+			return r
+		}
+		now = at
+	}
+}
+
+// end hands a response to the scheduler; a refused URL goes to the back while it has attempts.
+func (r *refused) end(s *sched.Scheduler, lane *sched.Lane, now time.Time, e ending, attempts []int, after time.Duration) {
+	if e.host == 1 {
+		s.Done(now, e.task, sched.Outcome{Verdict: sched.Accepted})
+		return
+	}
+	r.answers429++
+	s.Done(now, e.task, sched.Outcome{Verdict: sched.Throttled, Pause: after})
+	if attempts[e.task.ID]++; attempts[e.task.ID] == refusalAttempts {
+		r.lost++
+	} else {
+		lane.Back(now, "host", e.task.ID)
+	}
+}
+
+// backOffAlone is what most clients do: each URL waits for a random time, and
+// the host is asked by all the others meanwhile. A URL that waits holds no slot.
+func backOffAlone(slots int) (r refused) {
+	random := rand.New(rand.NewPCG(1, 2))
+	server := rate.NewLimiter(refusalRate, refusalRate)
+	start := time.Unix(0, 0)
+	attempts := make([]int, refusalURLs)
+	var due, running ends // due has what may start, by when
+	for i := range refusalURLs {
+		heap.Push(&due, ending{host: i})
+	}
+	now := time.Duration(0)
+	for due.Len()+running.Len() > 0 {
+		if running.Len() < slots && due.Len() > 0 && (running.Len() == 0 || max(now, due[0].at) <= running[0].at) {
+			e := heap.Pop(&due).(ending)
+			now = max(now, e.at)
+			accepted := server.AllowN(start.Add(now), 1)
+			if accepted {
+				attempts[e.host] = -1
+			}
+			heap.Push(&running, ending{at: now + refusalTakes, host: e.host})
+			continue
+		}
+		e := heap.Pop(&running).(ending)
+		now = e.at
+		if attempts[e.host] < 0 {
+			continue
+		}
+		r.answers429++
+		attempts[e.host]++
+		if attempts[e.host] == refusalAttempts {
+			r.lost++
+			continue
+		}
+		ceiling := min(10*time.Second, 200*time.Millisecond<<(attempts[e.host]-1))
+		heap.Push(&due, ending{at: now + time.Duration(random.Int64N(int64(ceiling)+1)), host: e.host})
+	}
+	r.took = now
+	return r
+}
