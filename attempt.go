@@ -55,8 +55,15 @@ func (w *worker) send(j *job) {
 		w.drain(resp)
 	default:
 		j.receive(ctx, req, resp)
+		if w.engine.reusesRequest() && j.request == nil && j.result.Err == nil && resp.ProtoMajor == 1 {
+			// RoundTripper allows it once the body has been read and closed.
+			w.request = req
+		}
 	}
 }
+
+// reusesRequest reports whether nobody can have kept a GET that was answered.
+func (e *engine) reusesRequest() bool { return e.sharesHeader && e.config.bodyFunc == nil }
 
 // failUnlessDone fails the job with err, unless its context explains it.
 func (j *job) failUnlessDone(ctx context.Context, err error) {
@@ -172,7 +179,9 @@ func (j *job) hand(ctx context.Context, req *http.Request, resp *http.Response) 
 	if c.maxBody > 0 && resp.ContentLength > c.maxBody && body.err == nil {
 		body.err = tooLarge(c.maxBody)
 	}
-	err := c.bodyFunc(ctx, *j.result, onlyReader{body})
+	own, cancel := context.WithCancel(ctx) // the worker's context outlives the attempt
+	defer cancel()
+	err := c.bodyFunc(own, *j.result, onlyReader{body})
 	read := body.err
 	body.err = http.ErrBodyReadAfterClose // the reader is dead from here on
 	if read != nil && read != io.EOF {

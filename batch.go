@@ -16,16 +16,17 @@ import (
 
 // A batch is one call: a lane of the scheduler, and the way from tasks to results.
 type batch struct {
-	engine  *engine
-	caller  context.Context
-	ctx     context.Context // of the caller, ended by stop too
-	cancel  context.CancelCauseFunc
-	lane    *sched.Lane
-	started time.Time
-	results []Result        // of a list; nil for a stream
-	lazy    bool            // of a list of URLs: jobs are made when they get a slot
-	leaders map[int]*Result // of a list, under WithDedup: of URLs that equal an earlier one
-	stream  *stream         // nil for a list
+	engine   *engine
+	caller   context.Context
+	ctx      context.Context // of the caller, ended by stop too
+	cancel   context.CancelCauseFunc
+	lane     *sched.Lane
+	started  time.Time
+	deadline time.Time       // of caller; asked for once, since that is not to be done under the lock
+	results  []Result        // of a list; nil for a stream
+	lazy     bool            // of a list of URLs: jobs are made when they get a slot
+	leaders  map[int]*Result // of a list, under WithDedup: of URLs that equal an earlier one
+	stream   *stream         // nil for a list
 	// cancelled returns the error of the URLs that the end of ctx leaves undone.
 	cancelled func() error
 
@@ -56,6 +57,7 @@ func (e *engine) newBatch(ctx context.Context) *batch {
 		return context.Canceled
 	})
 	b.started = time.Now()
+	b.deadline, _ = ctx.Deadline()
 	return b
 }
 
@@ -287,8 +289,8 @@ func (b *batch) expire(ctx context.Context, id int) {
 	e, err := b.engine, cancelled(ctx)
 	e.mu.Lock()
 	j := b.jobs[id]
-	if j == nil || b.stopped {
-		// It is in flight, or not queued yet.
+	if j == nil || j.evicted || b.stopped {
+		// It is in flight, or not queued yet, or not any more.
 		if b.expired == nil {
 			b.expired = map[int]error{}
 		}

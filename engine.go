@@ -113,7 +113,6 @@ func (e *engine) enterLocked() {
 	if e.batches == 0 {
 		e.run = &run{}
 		e.run.ctx, e.run.cancel = context.WithCancel(context.Background())
-		e.asking = false
 	}
 	e.batches++
 }
@@ -225,12 +224,13 @@ func (e *engine) ask(r *run) {
 
 func (e *engine) answer(r *run, err error, panicked *panicError) {
 	e.mu.Lock()
-	if e.run != r {
+	now := time.Now()
+	e.asking = false
+	if e.run != r && err != nil {
+		e.kick(now) // a new run may have waited for the end of this Wait
 		e.mu.Unlock()
 		return
 	}
-	now := time.Now()
-	e.asking = false
 	if err == nil {
 		e.sched.Permit()
 		e.kick(now)
@@ -250,13 +250,13 @@ func (e *engine) answer(r *run, err error, panicked *panicError) {
 	b := j.batch
 	j.fail(&failure{nil, err})
 	b.finish(j)
+	if panicked != nil {
+		b.abort(panicked)
+	}
 	e.mu.Lock()
 	b.inFlight--
 	b.settleLocked()
 	e.mu.Unlock()
-	if panicked != nil {
-		b.abort(panicked)
-	}
 }
 
 // keepHost keeps the host with the given key in the scheduler until the push that
@@ -297,6 +297,7 @@ type worker struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	template *http.Request // a GET with ctx
+	request  *http.Request // to be used again; nil: none
 	job      *job          // at hand
 	task     sched.Task    // of job
 	spare    *job          // to be used for the next URL
@@ -444,6 +445,10 @@ func (w *worker) abandon() {
 	if value := recover(); value != nil {
 		panicked = asPanic(value)
 	}
+	if panicked != nil {
+		// Before the batch can settle: nobody would raise it then.
+		j.batch.abort(panicked)
+	}
 	j.next = nil
 	err := errExited
 	if panicked != nil {
@@ -470,9 +475,6 @@ func (w *worker) abandon() {
 	e.mu.Unlock()
 	if w.cancel != nil {
 		w.cancel(nil)
-	}
-	if panicked != nil {
-		j.batch.abort(panicked)
 	}
 }
 

@@ -182,7 +182,13 @@ func isTLS(err error) bool { return isCertificate(err) || isAlert(err) }
 // wraps such alerts, whose type is not exported, so.
 func isAlert(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error")
+	for errors.As(err, &op) {
+		if op.Op == "remote error" || op.Op == "local error" {
+			return true
+		}
+		err = op.Err // of the dial that the handshake belongs to
+	}
+	return false
 }
 
 func isCertificate(err error) bool {

@@ -23,6 +23,7 @@ type job struct {
 	own    Result
 
 	request     *http.Request // the caller's, of DoAll; nil for a GET of result.URL
+	evicted     bool          // out of the scheduler, and about to be ended
 	bodyTaken   bool          // whether request.Body has been handed on
 	unsubscribe func() bool   // from the context of request
 
@@ -129,7 +130,10 @@ func (j *job) get(w *worker) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	req := new(http.Request)
+	req := w.request
+	if w.request = nil; req == nil {
+		req = new(http.Request)
+	}
 	*req = *w.template
 	req.URL = u
 	if req.Host == "" {

@@ -17,7 +17,8 @@ type lesson struct {
 	outcome sched.Outcome
 	asked   time.Duration // by Retry-After
 	pause   time.Duration // asked, if that is heeded
-	tooLong bool          // pause is more than can be waited for
+	tooLong bool          // pause is more than the job can wait for
+	forAll  bool          // and more than the batch can
 	again   bool
 	backoff time.Duration // before the job is queued again
 	answer  bool          // a response head came
@@ -61,7 +62,7 @@ func (w *worker) hear(resp *http.Response) {
 	case http.StatusTooManyRequests:
 		l.outcome = sched.Outcome{Verdict: sched.Throttled, Pause: l.pause}
 	case http.StatusServiceUnavailable:
-		if l.pause > 0 && !(l.tooLong && w.forgives()) {
+		if l.pause > 0 && !(l.forAll && w.forgives()) {
 			l.outcome = sched.Outcome{Verdict: sched.Throttled, Pause: l.pause}
 		}
 	default:
@@ -76,7 +77,8 @@ func (w *worker) heed(resp *http.Response) {
 	l.asked, _ = retry.After(resp.Header, now)
 	if limit > 0 {
 		l.pause = l.asked
-		l.tooLong = l.pause > limit || l.pause > 0 && !j.fits(now.Add(l.pause))
+		l.forAll = l.pause > limit || l.pause > 0 && !j.batch.fits(now.Add(l.pause))
+		l.tooLong = l.forAll || l.pause > 0 && !j.fits(now.Add(l.pause))
 	}
 }
 
@@ -103,8 +105,7 @@ func (j *job) fits(t time.Time) bool {
 }
 
 func (b *batch) fits(t time.Time) bool {
-	deadline, ok := b.ctx.Deadline()
-	return !ok || t.Before(deadline)
+	return b.deadline.IsZero() || t.Before(b.deadline)
 }
 
 // retryStatus decides about a response before its body is read: no body of
@@ -338,6 +339,13 @@ type eviction struct {
 
 func (b *batch) evictLocked(ids []int, err error) eviction {
 	b.inFlight += len(ids)
+	if !b.lazy { // only requests have contexts of their own
+		for _, id := range ids {
+			if j := b.jobs[id]; j != nil {
+				j.evicted = true
+			}
+		}
+	}
 	return eviction{b, ids, err}
 }
 

@@ -189,18 +189,19 @@ func distinctKey(raw string) string {
 	return lower(scheme) + "://" + rest[:host] + lower(rest[host:end]) + rest[end:]
 }
 
-// lower turns ASCII letters into lower case. Other letters stay: the lower case of
-// some is an ASCII letter, and that would be another host.
+// lower turns ASCII letters into lower case and leaves all other bytes alone: the lower case
+// of some letters is an ASCII one, and that would be another host.
 func lower(s string) string {
 	if strings.IndexFunc(s, isUpper) < 0 {
 		return s
 	}
-	return strings.Map(func(r rune) rune {
-		if isUpper(r) {
-			r += 'a' - 'A'
+	lowered := []byte(s)
+	for i, c := range lowered {
+		if isUpper(rune(c)) {
+			lowered[i] += 'a' - 'A'
 		}
-		return r
-	}, s)
+	}
+	return string(lowered)
 }
 
 func isUpper(r rune) bool { return 'A' <= r && r <= 'Z' }
