@@ -1,0 +1,16 @@
+module github.com/batchhttp/fetch/internal/compat
+
+go 1.26.0
+
+require (
+	github.com/batchhttp/fetch v0.0.0
+	github.com/mccutchen/go-httpbin/v2 v2.26.0
+	go.uber.org/goleak v1.3.0
+)
+
+require (
+	golang.org/x/sync v0.24.0 // indirect
+	golang.org/x/time v0.16.0 // indirect
+)
+
+replace github.com/batchhttp/fetch => ../..
