@@ -112,7 +112,8 @@ func (w *worker) roundTrip(j *job, req *http.Request) (*http.Response, error) {
 // decode decodes gzip that the request has asked for by itself: the decoders
 // of net/http are not pooled. Only GETs for URLs do. Like net/http it takes the fields off that are not true any more.
 func (j *job) decode(req *http.Request, resp *http.Response) {
-	if !j.batch.engine.decodesGzip || j.request != nil || !strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") || resp.Body == http.NoBody {
+	encoding := resp.Header["Content-Encoding"]
+	if !j.batch.engine.decodesGzip || j.request != nil || len(encoding) == 0 || !strings.EqualFold(encoding[0], "gzip") || resp.Body == http.NoBody {
 		return
 	}
 	resp.Body = &gzipReader{body: resp.Body}

@@ -390,7 +390,6 @@ func (w *worker) settle() time.Time {
 		evictions = append(evictions, w.passOn(now, j)...)
 	} else {
 		j.batch.finishLocked(j)
-		*j = job{}
 		w.spare = j
 	}
 	if len(evictions) == 0 {

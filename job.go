@@ -19,8 +19,7 @@ import (
 type job struct {
 	batch  *batch
 	id     int
-	result *Result // in the list, or own
-	own    Result
+	result *Result // in the list, or that of a streamJob
 
 	request     *http.Request // the caller's, of DoAll; nil for a GET of result.URL
 	evicted     bool          // out of the scheduler, and about to be ended

@@ -23,9 +23,11 @@ type chain struct {
 func (j *job) follow(req *http.Request, resp *http.Response) (*http.Request, error) {
 	c := j.batch.engine.config
 	method, keepBody, ok := redirectMethod(req, resp.StatusCode)
+	if !ok || c.maxRedirects == 0 {
+		return nil, nil
+	}
 	location := resp.Header.Get("Location")
-	// As in net/http, a 3xx without Location is a response like any other.
-	if !ok || location == "" || c.maxRedirects == 0 {
+	if location == "" { // as in net/http, a response like any other
 		return nil, nil
 	}
 	u, err := j.target(req.URL, location)

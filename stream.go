@@ -54,6 +54,12 @@ type input struct {
 	isRequest bool
 }
 
+// A streamJob is a job with a place for its result.
+type streamJob struct {
+	job    job
+	result Result
+}
+
 // streamInputs yields the results of the inputs.
 func (e *engine) streamInputs(ctx context.Context, inputs iter.Seq[input], yield func(Result) bool) {
 	s := &stream{
@@ -139,9 +145,9 @@ func (s *stream) accept(in input) bool {
 	s.read++
 	s.left++
 	s.engine.mu.Unlock()
-	j := &job{batch: s.batch, id: id, since: time.Now()}
-	j.result = &j.own
-	j.own = Result{Index: id, URL: in.url}
+	own := &streamJob{result: Result{Index: id, URL: in.url}}
+	own.job = job{batch: s.batch, id: id, result: &own.result, since: time.Now()}
+	j := &own.job
 	switch {
 	case in.isRequest:
 		j.accept(in.request)
@@ -152,12 +158,12 @@ func (s *stream) accept(in input) bool {
 }
 
 func (s *stream) acceptURL(j *job) {
-	key, err := hostOf(j.own.URL)
+	key, err := hostOf(j.result.URL)
 	if err == nil {
 		err = s.keepHost(key)
 	}
 	if err != nil {
-		j.own = failed(j.own, err)
+		*j.result = failed(*j.result, err)
 		s.batch.finish(j)
 		return
 	}
@@ -183,7 +189,7 @@ func (s *stream) follows(j *job) bool {
 	}
 	s.engine.mu.Lock()
 	defer s.engine.mu.Unlock()
-	key := distinctKey(j.own.URL)
+	key := distinctKey(j.result.URL)
 	first := s.leads[key]
 	switch {
 	case first == nil:
@@ -192,10 +198,10 @@ func (s *stream) follows(j *job) bool {
 		return false
 	case first.done:
 		s.left--
-		s.placeLocked(sameResult(first.result, j.own))
+		s.placeLocked(sameResult(first.result, *j.result))
 		wake(s.more)
 	default:
-		first.followers = append(first.followers, j.own)
+		first.followers = append(first.followers, *j.result)
 	}
 	return true
 }
