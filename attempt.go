@@ -19,6 +19,7 @@ func (w *worker) send(j *job) {
 	defer j.close()
 	// The batch may have ended since the job was popped.
 	if err := j.done(ctx); err != nil {
+		j.next = nil // or it would be queued again
 		j.fail(err)
 		return
 	}
@@ -82,6 +83,9 @@ func (w *worker) roundTrip(j *job, req *http.Request) (*http.Response, error) {
 		for _, cookie := range jar.Cookies(cookieURL(req)) {
 			req.AddCookie(cookie)
 		}
+	}
+	if e.own != nil {
+		attemptOf(req.Context()).dials.Store(0)
 	}
 	resp, err := e.transport().RoundTrip(req)
 	if resp != nil && resp.Body == nil {
@@ -232,7 +236,8 @@ func (w *worker) context(j *job) (context.Context, func()) {
 		return w.ctx, func() {}
 	}
 	ctx, cancel := attemptContext(j.request.Context())
-	stop := context.AfterFunc(w.ctx, func() { cancel(context.Cause(w.ctx)) })
+	mine := w.ctx // w may have another when the function runs
+	stop := context.AfterFunc(mine, func() { cancel(context.Cause(mine)) })
 	return ctx, func() {
 		stop()
 		cancel(nil)

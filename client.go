@@ -3,9 +3,11 @@ package fetch
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,8 +36,14 @@ func newOwnClient(c *config) *ownClient {
 		own.dialer.ControlContext = c.guard.ControlContext
 	}
 	if c.client != nil {
-		own.transport = c.client.Transport.(*http.Transport).Clone()
+		given := c.client.Transport.(*http.Transport)
+		own.transport = given.Clone()
 		own.transport.DialContext = own.dial
+		if given.TLSNextProto["h2"] != nil {
+			// With a DialContext it would offer HTTP/2, as the clone of the
+			// TLSClientConfig says, but not speak it.
+			own.transport.ForceAttemptHTTP2 = true
+		}
 		return own
 	}
 	own.transport = &http.Transport{
@@ -65,25 +73,42 @@ func newOwnClient(c *config) *ownClient {
 	return own
 }
 
-// attemptKey is the key of the context of an attempt in itself.
+// attemptKey is the key of the *attempt in the context of one.
 type attemptKey struct{}
+
+// An attempt is what dials know of whom they are for.
+type attempt struct {
+	ctx   context.Context
+	dials atomic.Int32 // for the request at hand
+}
+
+func attemptOf(ctx context.Context) *attempt {
+	a, _ := ctx.Value(attemptKey{}).(*attempt)
+	return a
+}
+
+// mostDials is how often one request may connect. net/http connects anew, at once and without
+// end, as long as an HTTP/2 server hands the request back (GOAWAY, or a reset with PROTOCOL_ERROR).
+const mostDials = 8
+
+var errHandedBack = errors.New("the server hands the request back on every connection")
 
 // attemptContext returns a context for attempts that ends with parent or by
 // cancel. net/http dials in a context that has the values of the request's but goes on
 // when that ends: through the value dials find out.
 func attemptContext(parent context.Context) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
-	return context.WithValue(ctx, attemptKey{}, ctx), cancel
+	return context.WithValue(ctx, attemptKey{}, &attempt{ctx: ctx}), cancel
 }
 
 // dialContext returns a context that ends with the attempt that dials, too.
 func dialContext(ctx context.Context, timeout time.Duration) (context.Context, func()) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
-	attempt, ok := ctx.Value(attemptKey{}).(context.Context)
-	if !ok {
+	a := attemptOf(ctx)
+	if a == nil {
 		return ctx, cancel
 	}
-	stop := context.AfterFunc(attempt, cancel)
+	stop := context.AfterFunc(a.ctx, cancel)
 	return ctx, func() {
 		stop()
 		cancel()
@@ -91,6 +116,9 @@ func dialContext(ctx context.Context, timeout time.Duration) (context.Context, f
 }
 
 func (o *ownClient) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if a := attemptOf(ctx); a != nil && a.dials.Add(1) > mostDials {
+		return nil, errHandedBack
+	}
 	ctx, cancel := dialContext(ctx, dialTimeout)
 	defer cancel()
 	return o.track(o.dialer.DialContext(ctx, network, address))

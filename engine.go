@@ -465,13 +465,16 @@ func (w *worker) abandon() {
 	e.mu.Lock()
 	now := time.Now()
 	w.job = nil
-	j.lesson = lesson{}
-	w.release(now, j, w.task)
+	j.lesson.again, j.lesson.down = false, false // what it has told about its host holds
+	evictions := w.release(now, j, w.task)
 	j.record()
 	j.batch.finishLocked(j)
 	e.workers--
 	e.kick(now)
 	e.mu.Unlock()
+	for _, v := range evictions {
+		v.finish()
+	}
 	if w.cancel != nil {
 		w.cancel(nil)
 	}

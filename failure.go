@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // A failure is a cause with the sentinel that it counts as, if any. Its text is fit to be shown.
@@ -212,6 +213,12 @@ func readFailure(err error, protoMajor int) error {
 		return &failure{ErrTruncated, err}
 	}
 	return &failure{ErrProtocol, err}
+}
+
+// isShortage reports whether this machine had no descriptor, port or buffer left for a connection.
+func isShortage(err error) bool {
+	return slices.ContainsFunc([]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS},
+		func(errno syscall.Errno) bool { return errors.Is(err, errno) })
 }
 
 // isUndecodable reports whether a body came, but is not what it says it is.

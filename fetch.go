@@ -173,9 +173,7 @@ func (f *Fetcher) DoAll(ctx context.Context, reqs []*http.Request) []Result {
 		return results
 	}
 	if err := contextError(ctx); err != nil {
-		for i, req := range reqs {
-			refuse(req, &results[i], err)
-		}
+		refuseAll(reqs, results, err)
 		return results
 	}
 	f.engine.sendList(ctx, reqs, results)

@@ -239,6 +239,10 @@ func (j *job) end() {
 	if j.result.Attempts < 2 {
 		j.result.History = nil
 	}
+	if j.unsubscribe != nil { // first: a body may panic, and close waits for what is subscribed
+		j.unsubscribe()
+		j.unsubscribe = nil
+	}
 	j.close()
 	if j.request != nil && !j.bodyTaken && j.request.Body != nil {
 		j.bodyTaken = true
@@ -247,9 +251,6 @@ func (j *job) end() {
 		if b.panicked != nil { // the URL of one that exits has an error anyway
 			panic(b.panicked)
 		}
-	}
-	if j.unsubscribe != nil {
-		j.unsubscribe()
 	}
 }
 
@@ -327,10 +328,27 @@ func (b *requestBody) raise() {
 	}
 }
 
-// refuse gives a request that is not even queued its error, and closes its body.
-func refuse(req *http.Request, r *Result, err error) {
+// refuseAll gives requests that are not even queued their error, and closes their bodies. One
+// that panics then does so when all have been closed.
+func refuseAll(reqs []*http.Request, results []Result, err error) {
+	var panicked *panicError
+	for i, req := range reqs {
+		panicked = cmp.Or(panicked, refuse(req, &results[i], err))
+	}
+	if panicked != nil {
+		panic(panicked)
+	}
+}
+
+func refuse(req *http.Request, r *Result, err error) (panicked *panicError) {
+	defer func() {
+		if value := recover(); value != nil {
+			panicked = asPanic(value)
+		}
+	}()
 	j := &job{result: r}
 	j.setRequest(req)
 	*r = failed(*r, err)
 	j.end()
+	return nil
 }

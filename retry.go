@@ -182,7 +182,8 @@ func (w *worker) tryAgain(cause retry.Cause) bool {
 	}
 	l.backoff = retry.Backoff(c.backoffBase, c.backoffMax, r.Attempts-1)
 	j.due = time.Now().Add(l.backoff)
-	l.again = j.fits(j.due) && w.pay()
+	// What this machine is short of is not the host's fault.
+	l.again = j.fits(j.due) && (isShortage(r.Err) || w.pay())
 	return l.again
 }
 
@@ -289,6 +290,9 @@ func (e streamError) cause() retry.Cause {
 // isConnectFailure reports whether an attempt without an answer counts for WithMaxHostFailures.
 func isConnectFailure(err error, cause retry.Cause) bool {
 	var dns *net.DNSError
+	if isShortage(err) {
+		return false
+	}
 	return cause == retry.NotSent || errors.As(err, &dns) || isTLS(err) || errors.Is(err, ErrTimeout)
 }
 
