@@ -215,7 +215,7 @@ func (e *engine) ask(r *run) {
 	var panicked *panicError
 	defer func() {
 		if value := recover(); value != nil {
-			panicked = &panicError{value, debug.Stack()}
+			panicked, err = &panicError{value, debug.Stack()}, errPanicked
 		}
 		e.answer(r, err, panicked)
 	}()

@@ -211,5 +211,5 @@ func (h *Host) finish(now time.Time, t Task, o Outcome) {
 
 // matters reports whether forgetting the host would change what may start.
 func (h *Host) matters(now time.Time) bool {
-	return !h.bucket.full(now) || h.throttle.matters() || h.Memory != nil && h.Memory.Matters(now)
+	return !h.bucket.full(now) || h.throttle.matters() || h.throttle.until.After(now) || h.Memory != nil && h.Memory.Matters(now)
 }
