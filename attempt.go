@@ -12,7 +12,8 @@ import (
 )
 
 // send makes one request of a job: builds it, sends it, and reads what comes back. It
-// returns with j.next set when a redirect is to be followed; otherwise the job has its outcome in its result.
+// returns with j.next set when a redirect is to be followed; otherwise the
+// outcome is in the job's result.
 func (w *worker) send(j *job) {
 	ctx, cancel := w.context(j)
 	defer cancel()
@@ -114,7 +115,8 @@ func (w *worker) roundTrip(j *job, req *http.Request) (*http.Response, error) {
 }
 
 // decode decodes gzip that the request has asked for by itself: the decoders
-// of net/http are not pooled. Only GETs for URLs do. Like net/http it takes the fields off that are not true any more.
+// of net/http are not pooled. Only GETs for URLs ask. As in net/http, the header
+// fields that no longer hold are removed.
 func (j *job) decode(req *http.Request, resp *http.Response) {
 	encoding := resp.Header["Content-Encoding"]
 	if !j.batch.engine.decodesGzip || j.request != nil || len(encoding) == 0 || !strings.EqualFold(encoding[0], "gzip") || resp.Body == http.NoBody {

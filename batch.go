@@ -22,7 +22,7 @@ type batch struct {
 	cancel   context.CancelCauseFunc
 	lane     *sched.Lane
 	started  time.Time
-	deadline time.Time       // of caller; asked for once, since that is not to be done under the lock
+	deadline time.Time       // of caller, which is not to be asked under the lock
 	results  []Result        // of a list; nil for a stream
 	lazy     bool            // of a list of URLs: jobs are made when they get a slot
 	leaders  map[int]*Result // of a list, under WithDedup: of URLs that equal an earlier one
@@ -74,7 +74,7 @@ func (b *batch) start() {
 	})
 }
 
-// dropHosts is of how many hosts tasks are dropped under one lock.
+// dropHosts is the number of hosts whose tasks are dropped under one lock.
 const dropHosts = 128
 
 // stop ends what is in flight and lets nothing more start.
@@ -94,7 +94,7 @@ func (b *batch) stop() {
 	}
 	b.dropped = true
 	b.settleLocked()
-	e.kick(time.Now())
+	e.kickLocked(time.Now())
 }
 
 // abort stops the batch and has a panic raised again on the caller's goroutine.
@@ -174,6 +174,21 @@ func (b *batch) takeLocked(id int, now time.Time, spare *job) *job {
 	return j
 }
 
+// queue queues a new job, whose host is kept, or ends it.
+func (b *batch) queue(j *job) {
+	e := b.engine
+	e.mu.Lock()
+	now := time.Now()
+	err := b.queueLocked(now, j)
+	e.releaseHostLocked(now, j.key)
+	e.kickLocked(now)
+	e.mu.Unlock()
+	if err != nil {
+		j.fail(err)
+		b.finish(j)
+	}
+}
+
 // queueLocked queues a job that is kept, or returns why it ends instead.
 func (b *batch) queueLocked(now time.Time, j *job) error {
 	if b.stopped { // close cancels it
@@ -209,26 +224,19 @@ func (b *batch) awaits(id int) bool {
 	return b.stream != nil && b.stream.held && b.stream.next == id
 }
 
-// keepHost is engine.keepHost for new inputs, on a goroutine of its own: where the
-// caller's own asks, runtime.Goexit must not end that, and a panic must not
+// keepHost is engine.keepHost for new inputs. It may run on the caller's goroutine,
+// which a runtime.Goexit of the function given must not end, and a panic must not
 // get ahead of the inputs that are still to be dealt with.
 func (b *batch) keepHost(key string) error {
 	if b.engine.config.hostLimits == nil {
 		return nil
 	}
 	err := error(&failure{nil, errExited})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if value := recover(); value != nil {
-				err = &failure{nil, errPanicked}
-				b.abort(asPanic(value))
-			}
-		}()
-		err = b.engine.keepHost(key)
-	}()
-	<-done
+	panicked, _ := contain(func() { err = b.engine.keepHost(key) })
+	if panicked != nil {
+		b.abort(panicked)
+		return &failure{nil, errPanicked}
+	}
 	return err
 }
 
@@ -238,7 +246,7 @@ func (b *batch) finish(j *job) {
 	b.engine.mu.Lock()
 	defer b.engine.mu.Unlock()
 	b.finishLocked(j)
-	b.engine.kick(time.Now())
+	b.engine.kickLocked(time.Now())
 }
 
 // end ends a job where no worker stands ready to catch a panic of a request body.
@@ -374,7 +382,7 @@ func (b *batch) pushChunk(keys []string, first, done int) {
 		e.releaseHostLocked(now, key)
 	}
 	b.settleLocked()
-	e.kick(now)
+	e.kickLocked(now)
 }
 
 // waitList waits for the results of all that was pushed.
@@ -447,18 +455,10 @@ func (j *job) accept(req *http.Request) {
 		return
 	}
 	b.watch(j)
-	b.engine.mu.Lock()
-	now := time.Now()
-	err = b.queueLocked(now, j)
-	b.engine.releaseHostLocked(now, j.key)
-	b.engine.kick(now)
-	b.engine.mu.Unlock()
-	if err != nil {
-		j.fail(err)
-		b.finish(j)
-	}
+	b.queue(j)
 }
 
+// setRequest makes req, which may be nil, the request of the job.
 func (j *job) setRequest(req *http.Request) {
 	if req == nil {
 		return
@@ -507,6 +507,24 @@ func asPanic(value any) *panicError {
 		return p
 	}
 	return &panicError{value, debug.Stack()}
+}
+
+// contain runs f, which may be a stranger's code, on a goroutine of its own, since only that
+// stops runtime.Goexit. It reports whether f returned, and with what it panicked.
+func contain(f func()) (panicked *panicError, returned bool) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if value := recover(); value != nil {
+				panicked = asPanic(value)
+			}
+		}()
+		f()
+		returned = true
+	}()
+	<-done
+	return panicked, returned
 }
 
 func (p *panicError) Error() string {

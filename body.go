@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	// presized is up to which length a body is read into a slice of just its size. A longer
-	// one grows as it comes, since the length is a stranger's word.
+	// presized is the greatest length for which a body is read into a slice of just that
+	// size. A longer one grows as it comes, since the length is a stranger's word.
 	presized = 1 << 20
-	// scratchSize is what a pooled buffer starts with, and maxScratch what one is kept up to.
+	// scratchSize is the first size of a pooled buffer, and maxScratch the largest that
+	// is kept.
 	scratchSize = 32 << 10
 	maxScratch  = 1 << 20
 )
@@ -145,8 +146,8 @@ func (b *bodyReader) readGrowing(read []byte, length int64) ([]byte, error) {
 	return append(make([]byte, 0, len(buf)), buf...), nil
 }
 
-// grow returns buf with twice the room, or with just enough for a body of the given length and for
-// finding its end.
+// grow returns buf with twice the room, or with just enough for a body of the given
+// length and for finding its end.
 func grow(buf []byte, length int64) []byte {
 	size := 2 * cap(buf)
 	if rest := length + 1; rest > int64(cap(buf)) && rest < int64(size) {

@@ -32,7 +32,7 @@ func newOwnClient(c *config) *ownClient {
 		dialer: net.Dialer{KeepAlive: 30 * time.Second},
 		conns:  map[*trackedConn]struct{}{},
 	}
-	if c.publicOnly {
+	if c.guard != nil {
 		own.dialer.ControlContext = c.guard.ControlContext
 	}
 	if c.client != nil {
@@ -67,7 +67,7 @@ func newOwnClient(c *config) *ownClient {
 		ForceAttemptHTTP2: true,
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 	}
-	if c.publicOnly {
+	if c.guard != nil {
 		own.transport.Proxy = nil
 	}
 	return own

@@ -23,10 +23,10 @@ type engine struct {
 	sharesHeader bool   // whether nobody can change the header of a GET
 	decodesGzip  bool   // whether GETs ask for gzip themselves
 
-	// mu guards what follows and what batches and streams say that it guards.
-	// Under it no stranger's code runs, and nothing that takes longer with the size of a batch.
+	// mu guards what follows and what batches and streams say that it guards. Under it
+	// no stranger's code runs, and nothing that takes longer with the size of a batch.
 	//
-	// Whoever changes what may start calls kick before unlocking. That keeps
+	// Whoever changes what may start calls kickLocked before unlocking. That keeps
 	// the invariant: if a request can start, a worker is about to look, or
 	// all of them are at work and will look.
 	mu      sync.Mutex
@@ -53,7 +53,7 @@ func newEngine(c *config) *engine {
 	e := &engine{config: c, header: c.header.Clone()}
 	e.host = e.header.Get("Host")
 	e.header.Del("Host")
-	if c.client == nil || c.publicOnly {
+	if c.client == nil || c.guard != nil {
 		e.own = newOwnClient(c)
 	}
 	if c.client == nil {
@@ -137,9 +137,9 @@ func (e *engine) leave() {
 	}
 }
 
-// kick sees to it that what can start does start, and that the timer is set for
-// what can start later. It is called with mu held after every change.
-func (e *engine) kick(now time.Time) {
+// kickLocked sees to it that what can start does start, and that the timer is set for
+// what can start later. It is called after every change.
+func (e *engine) kickLocked(now time.Time) {
 	if e.run == nil {
 		return
 	}
@@ -171,6 +171,7 @@ func (e *engine) armLocked(now, at time.Time) {
 	}
 }
 
+// tick is what the timer of run r does.
 func (e *engine) tick(r *run) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -183,9 +184,10 @@ func (e *engine) tick(r *run) {
 	if w := e.deadlines.first; w != nil {
 		e.armLocked(now, w.deadline)
 	}
-	e.kick(now)
+	e.kickLocked(now)
 }
 
+// startLocked starts a worker.
 func (e *engine) startLocked() {
 	e.workers++
 	w := &worker{engine: e, run: e.run}
@@ -211,7 +213,7 @@ func (e *engine) askLocked() {
 // ask waits for a permit. It belongs to whichever request can start then. An
 // error, or a panic, is that of the request which can start.
 func (e *engine) ask(r *run) {
-	err := error(errLimiterExited)
+	err := errLimiterExited
 	var panicked *panicError
 	defer func() {
 		if value := recover(); value != nil {
@@ -222,18 +224,20 @@ func (e *engine) ask(r *run) {
 	err = e.config.limiter.Wait(r.ctx)
 }
 
+// answer deals with what Wait has returned: a permit, or the error of the request that
+// could start.
 func (e *engine) answer(r *run, err error, panicked *panicError) {
 	e.mu.Lock()
 	now := time.Now()
 	e.asking = false
 	if e.run != r && err != nil {
-		e.kick(now) // a new run may have waited for the end of this Wait
+		e.kickLocked(now) // a new run may have waited for the end of this Wait
 		e.mu.Unlock()
 		return
 	}
 	if err == nil {
 		e.sched.Permit()
-		e.kick(now)
+		e.kickLocked(now)
 		e.mu.Unlock()
 		return
 	}
@@ -316,26 +320,26 @@ func (w *worker) loop() {
 	now := time.Now()
 	for e.run == w.run {
 		task, ok := e.sched.Pop(now)
-		e.kick(now)
+		e.kickLocked(now)
 		if !ok {
 			break
 		}
-		w.take(task, now)
+		w.takeLocked(task, now)
 		e.mu.Unlock()
 		w.send(w.job)
 		w.review()
 		now = w.settle()
 	}
 	e.workers--
-	e.kick(now) // a worker of an earlier run leaves room for one of this
+	e.kickLocked(now) // a worker of an earlier run leaves room for one of this
 	e.mu.Unlock()
 	if w.cancel != nil {
 		w.cancel(nil)
 	}
 }
 
-// take makes a task the job at hand. It is called with mu held.
-func (w *worker) take(task sched.Task, now time.Time) {
+// takeLocked makes a task the job at hand.
+func (w *worker) takeLocked(task sched.Task, now time.Time) {
 	e, b := w.engine, task.Lane().Owner.(*batch)
 	if w.spare == nil {
 		w.spare = new(job)
@@ -382,12 +386,12 @@ func (w *worker) settle() time.Time {
 	e.mu.Lock()
 	now := time.Now()
 	w.job = nil
-	evictions := w.release(now, j, task)
+	evictions := w.releaseLocked(now, j, task)
 	if j.next == nil {
 		j.record()
 	}
 	if again {
-		evictions = append(evictions, w.passOn(now, j)...)
+		evictions = append(evictions, w.passOnLocked(now, j)...)
 	} else {
 		j.batch.finishLocked(j)
 		w.spare = j
@@ -395,7 +399,7 @@ func (w *worker) settle() time.Time {
 	if len(evictions) == 0 {
 		return now
 	}
-	e.kick(now)
+	e.kickLocked(now)
 	e.mu.Unlock()
 	for _, v := range evictions {
 		v.finish()
@@ -404,8 +408,8 @@ func (w *worker) settle() time.Time {
 	return time.Now()
 }
 
-// passOn queues a job again, unless its host takes no more. It is called with mu held.
-func (w *worker) passOn(now time.Time, j *job) []eviction {
+// passOnLocked queues a job again, unless its host takes no more.
+func (w *worker) passOnLocked(now time.Time, j *job) []eviction {
 	b := j.batch
 	if j == w.spare {
 		w.spare = nil
@@ -420,8 +424,9 @@ func (w *worker) passOn(now time.Time, j *job) []eviction {
 	return []eviction{b.evictLocked([]int{j.id}, err)}
 }
 
-// release gives the slot back and returns what ends by what its host has taught. It is called with mu held.
-func (w *worker) release(now time.Time, j *job, task sched.Task) []eviction {
+// releaseLocked gives the slot back, and returns the tasks that end because of what
+// the request has told about its host.
+func (w *worker) releaseLocked(now time.Time, j *job, task sched.Task) []eviction {
 	w.engine.deadlines.remove(w)
 	took := now.Sub(task.Started)
 	j.result.Took += took
@@ -454,23 +459,17 @@ func (w *worker) abandon() {
 		err = errPanicked
 	}
 	j.fail(&failure{nil, err})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() { recover() }() // a second panic, or Goexit, of a Close says nothing new
-		j.end()
-	}()
-	<-done
+	contain(j.end) // a second panic, or Goexit, of a Close says nothing new
 	e := w.engine
 	e.mu.Lock()
 	now := time.Now()
 	w.job = nil
 	j.lesson.again, j.lesson.down = false, false // what it has told about its host holds
-	evictions := w.release(now, j, w.task)
+	evictions := w.releaseLocked(now, j, w.task)
 	j.record()
 	j.batch.finishLocked(j)
 	e.workers--
-	e.kick(now)
+	e.kickLocked(now)
 	e.mu.Unlock()
 	for _, v := range evictions {
 		v.finish()

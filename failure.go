@@ -15,7 +15,8 @@ import (
 	"syscall"
 )
 
-// A failure is a cause with the sentinel that it counts as, if any. Its text is fit to be shown.
+// A failure is a cause with the sentinel that it counts as, if any. Its text is
+// fit to be shown.
 type failure struct {
 	kind  error
 	cause error
@@ -47,11 +48,13 @@ func (f *failure) Unwrap() []error {
 }
 
 func (f *failure) Timeout() bool {
-	if f.kind == ErrTimeout {
-		return true
-	}
+	return f.kind == ErrTimeout || isTimeout(f.cause)
+}
+
+// isTimeout reports whether err, or an error that it wraps, says that it is a timeout.
+func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
-	return errors.As(f.cause, &t) && t.Timeout()
+	return errors.As(err, &t) && t.Timeout()
 }
 
 // plainCause takes the URL, which may have secrets, off a *url.Error.
@@ -76,11 +79,12 @@ func printable(s string) string {
 	return s
 }
 
-// errAttemptTimeout is the cause with which the engine cancels an attempt that WithTimeout ends.
+// errAttemptTimeout is the cause with which the engine cancels an attempt that
+// WithTimeout ends.
 var errAttemptTimeout = &failure{kind: ErrTimeout, cause: errors.New("attempt took too long")}
 
-// cancelled returns the error of a URL whose context, the batch's or the request's, is done: it matches
-// both ctx.Err() and the cause.
+// cancelled returns the error of a URL whose context, the batch's or the
+// request's, is done: it matches both ctx.Err() and the cause.
 func cancelled(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if cause == err {
@@ -123,14 +127,13 @@ func (j *job) cancelled() error {
 
 // sendFailure says what an error of a RoundTripper counts as.
 func sendFailure(err error) error {
-	var timeout interface{ Timeout() bool }
 	var op *net.OpError
 	var dns *net.DNSError
 	var record tls.RecordHeaderError
 	switch {
 	case errors.Is(err, ErrBlocked):
 		return &failure{ErrBlocked, err}
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case isTimeout(err):
 		return &failure{ErrTimeout, err}
 	case errors.As(err, &record):
 		return &failure{ErrProtocol, err}
@@ -200,11 +203,10 @@ func isCertificate(err error) bool {
 // readFailure says what an error of reading a body counts as.
 func readFailure(err error, protoMajor int) error {
 	var known *failure
-	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.As(err, &known):
 		return err
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case isTimeout(err):
 		return &failure{ErrTimeout, err}
 	case isUndecodable(err):
 		return &failure{ErrProtocol, err}

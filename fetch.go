@@ -20,30 +20,36 @@
 // ([WithHostConcurrency], [WithHostRate], [WithHostLimits]) or for a rate
 // ([WithRate], [WithLimiter]) it holds no slot and no goroutine, so that a
 // busy, slow or dead host does not hold up another. A host without a limit of its
-// own gets at most half the slots while another host has something to do. Of several batches on
-// one Fetcher each gets its turn. Within a batch the oldest URL goes first, but for a host that, by its limits and the time that it
-// takes, decides when the batch ends: that one is served before it.
+// own gets at most half the slots while another host has something to do.
+//
+// Batches that run on one Fetcher at the same time take turns. Within a batch
+// the oldest URL goes first, unless the limits and the response times of a host
+// decide when the whole batch ends: such a host is served before the others.
 //
 // Redirects are requests like any other: each waits for the limits of the
 // host that it leads to.
 //
 // # Retries and politeness
 //
-// A status 429, or 503 with a Retry-After field, is a message about the host, and
-// all of the host's URLs obey it, in every batch of the [Fetcher], whether retries are on or not:
+// A status 429, or 503 with a Retry-After field, is a message about the host,
+// and all of the host's URLs obey it, in every batch of the [Fetcher], whether
+// retries are on or not:
 //
 //   - The host is paused until the instant that it named. Nothing is sent to it
-//     earlier; other hosts do not notice. Then one request probes it.
-//   - Once it accepts again the number of requests in flight to it grows from one, and their
+//     earlier, and then one request probes it. Other hosts do not notice.
+//   - Once it accepts again, the number of requests in flight to it grows from one, and their
 //     starts keep to the pace that it has accepted so far. The pace is raised bit by
-//     bit, and forgotten when it does not hold anything up any more.
+//     bit, and forgotten when it no longer holds anything up.
 //   - With [WithRetries] the refused URL is queued again, behind the others of its
-//     host, and the next attempt is one of those it has. Without, it ends with its 429; the others wait.
+//     host, and its next attempt counts as a retry. Without, it ends with that response,
+//     and only the others wait.
 //   - A 429 without a valid Retry-After pauses the host for the times of
-//     [WithBackoff], doubled each time, if retries are on; otherwise it is a status like any other.
-//   - Nobody waits for longer than [WithMaxRetryAfter] or past the deadline of ctx. The
-//     URL that was told so ends with that response, and the host's other URLs end
-//     with a [HostPausedError], which has the instant. (A 503 is believed when three URLs in a row got it.)
+//     [WithBackoff], doubled each time, if retries are on; otherwise it is a
+//     status like any other.
+//   - Nobody waits for longer than [WithMaxRetryAfter] or past the deadline of
+//     ctx. The URL that was told so ends with that response, and the host's
+//     other URLs end with a [HostPausedError], which has the instant. (A 503 is
+//     believed when three URLs in a row got it.)
 //   - A host that has accepted nothing for twice WithMaxRetryAfter is given up in the same way.
 //
 // Other failures are retried after a random back-off, without holding a slot, as
@@ -51,36 +57,45 @@
 //
 // # Safety
 //
-// There is exactly one Result for each URL, at its index, and what goes wrong with one changes no
-// other (but for URLs of a host that is paused or down). Only http and https are fetched. Limits are never exceeded, redirects and
-// retries included. Bodies are limited after decoding, headers to 1 MiB by the own client, and no
-// server can make an attempt last longer than [WithTimeout].
+// There is exactly one Result for each URL, at its index, and what goes wrong
+// with one URL changes the Result of no other, unless it shows that their host
+// is paused or down. Only http and https are fetched. Limits are never
+// exceeded, redirects and retries included. Bodies are limited after decoding,
+// headers to 1 MiB unless [WithClient] is given, and no server can make an
+// attempt last longer than [WithTimeout].
 //
-// When a redirect leaves the scheme, host or port, all headers that the caller set are
-// dropped for good but Accept*, User-Agent and Range, and a body is not sent along. Errors
-// show no user information, query or header value, and what a server sent only quoted and cut
-// short. For URLs from strangers there is [WithPublicOnly].
+// When a redirect changes scheme, host or port, all headers that the caller set
+// are dropped for good but Accept*, User-Agent and Range, and a body is not
+// sent along. A change from http to https on the same host and default ports
+// drops nothing. Errors show no user information, query or header value, and
+// what a server sent only quoted and cut short. For URLs from strangers there
+// is [WithPublicOnly].
 //
-// After the return nothing of the call runs any more, but for a lookup that the resolver has not ended, dials of an
-// injected transport, and code of others that ignores its context: that is waited for. A panic in such
-// code stops its batch and is raised again on the caller's goroutine; [runtime.Goexit] is an error of its URL.
+// After the return nothing of the call runs any more, but for a name lookup
+// that the resolver has not ended and dials of a transport from [WithClient].
+// Code of the caller's (functions of options, request bodies, transports) that
+// ignores its context is waited for. A panic in it stops its batch and is
+// raised again on the goroutine that made the call; [runtime.Goexit] in it is
+// an error of its URL.
 package fetch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
 )
 
-// FetchAll fetches the URLs with GET and returns one Result for each, in their order: always
-// len(urls) results, never nil. It returns when all are done. When ctx is
-// done, what is finished stays, every other URL gets an error that matches
-// ctx.Err() and [context.Cause], and FetchAll returns without waiting for servers.
+// FetchAll fetches the URLs with GET and returns one Result for each, in their
+// order: always len(urls) results, never nil. It returns when all are done.
+// When ctx is done, what is finished stays, every other URL gets an error that
+// matches ctx.Err() and [context.Cause], and FetchAll returns without waiting
+// for servers.
 //
-// It makes a [Fetcher] for this one call: when it returns, no goroutine of
-// it runs and no connection that it opened is left. If an option is invalid nothing is
-// sent, and every Result has the error.
+// It makes a [Fetcher] for this one call: when it returns, no goroutine of it
+// runs and no connection that it opened is left. If an option is invalid
+// nothing is sent, and every Result has the error.
 func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
 	c, err := newConfig(opts)
 	if err != nil {
@@ -92,15 +107,17 @@ func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
 }
 
 // Stream fetches the URLs with GET and yields one Result for each as they
-// complete, or in input order with [WithInOrder]. Result.Index is the position in the input.
+// complete, or in input order with [WithInOrder]. Result.Index is the position
+// in the input.
 //
-// Nothing starts before the returned iterator is ranged over; each range is a run of
-// its own. The input is read on another goroutine, at most [WithLookahead] ahead of what
-// was yielded, and no request starts while unread results hold more than 64 MiB of bodies. Leaving the loop
-// cancels what is in flight and waits for it, and for the input iterator if
-// that is blocked. When ctx is done no further input is read, and each URL
-// that was read gets its Result. If an option is invalid, nothing is read, and
-// one Result with the error is yielded, its Index 0.
+// Nothing starts before the returned iterator is ranged over; each range is a
+// run of its own. The input is read on another goroutine, at most
+// [WithLookahead] ahead of what was yielded, and no request starts while unread
+// results hold more than 64 MiB of bodies. Leaving the loop cancels what is in
+// flight and waits for it, and for the input iterator if that is blocked. When
+// ctx is done no further input is read, and each URL that was read gets its
+// Result. If an option is invalid, nothing is read, and one Result with the
+// error is yielded, its Index 0.
 func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
 		c, err := newConfig(opts)
@@ -115,9 +132,10 @@ func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq
 }
 
 // A Fetcher fetches batches of URLs with one set of options. It keeps
-// connections and the state of hosts between calls, and calls that run at the same time share them
-// and the slots: each batch gets its turn. It is safe for concurrent use and holds no goroutine
-// while no call runs. Make one with [New].
+// connections and the state of hosts between calls, and calls that run at the
+// same time share them and the slots: each batch gets its turn. It is safe for
+// concurrent use and holds no goroutine while no call runs. Make one with
+// [New].
 type Fetcher struct {
 	engine *engine
 }
@@ -161,9 +179,10 @@ func (f *Fetcher) Stream(ctx context.Context, urls iter.Seq[string]) iter.Seq[Re
 // returns one Result for each, in their order. The context of each request
 // applies as well as ctx.
 //
-// A request is not changed. Its body is always closed, sent or not. One
-// with a body but without GetBody is sent once: never retried, and
-// never sent again by a redirect.
+// A request is not changed. Its body is always closed, sent or not. A request
+// with a body but without GetBody is sent once: never retried, and never sent
+// again by a redirect. A nil request, or one that cannot be sent, is
+// [ErrInvalidURL].
 func (f *Fetcher) DoAll(ctx context.Context, reqs []*http.Request) []Result {
 	results := make([]Result, len(reqs))
 	for i := range results {
@@ -180,7 +199,7 @@ func (f *Fetcher) DoAll(ctx context.Context, reqs []*http.Request) []Result {
 	return results
 }
 
-// DoStream is to DoAll what Stream is to FetchAll.
+// DoStream is to [Fetcher.DoAll] what [Stream] is to [FetchAll].
 func (f *Fetcher) DoStream(ctx context.Context, reqs iter.Seq[*http.Request]) iter.Seq[Result] {
 	return f.stream(ctx, reqs == nil, func(yield func(input) bool) {
 		for req := range reqs {
@@ -191,6 +210,8 @@ func (f *Fetcher) DoStream(ctx context.Context, reqs iter.Seq[*http.Request]) it
 	})
 }
 
+// stream streams the inputs, of which there are none if empty is set: a nil
+// iterator cannot be ranged over.
 func (f *Fetcher) stream(ctx context.Context, empty bool, inputs iter.Seq[input]) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
 		switch {
@@ -207,6 +228,8 @@ func (f *Fetcher) stream(ctx context.Context, empty bool, inputs iter.Seq[input]
 // and f can still be used. A client given with [WithClient] is left alone.
 func (f *Fetcher) Close() { f.engine.closeIdle() }
 
+var errNilContext = errors.New("nil context")
+
 // contextError reports why nothing can be sent in ctx, or nil.
 func contextError(ctx context.Context) error {
 	switch {
@@ -218,6 +241,7 @@ func contextError(ctx context.Context) error {
 	return nil
 }
 
+// failAll returns the results of URLs that all fail with err before anything is sent.
 func failAll(urls []string, err error) []Result {
 	results := make([]Result, len(urls))
 	for i, u := range urls {
@@ -226,6 +250,7 @@ func failAll(urls []string, err error) []Result {
 	return results
 }
 
+// failed returns r with err as that of a URL that has not been attempted.
 func failed(r Result, err error) Result {
 	r.Err = &Error{Method: methodOf(r.method), URL: redact(r.URL), Err: err}
 	return r

@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
-	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 )
@@ -40,6 +40,7 @@ type job struct {
 	reader bodyReader     // of resp
 }
 
+// fail gives the job its error.
 func (j *job) fail(err error) {
 	r := j.result
 	r.Body = nil
@@ -53,20 +54,12 @@ func (j *job) fail(err error) {
 func (j *job) head(req *http.Request, resp *http.Response) {
 	r := j.result
 	r.StatusCode, r.Proto, r.Header = resp.StatusCode, resp.Proto, resp.Header
-	if r.Redirects == 0 && j.request == nil && req.URL.Fragment == "" && !hasUserinfo(r.URL) {
+	// Parsing and printing a URL costs, so one that cannot have changed is taken as it is.
+	if r.Redirects == 0 && j.request == nil && req.URL.Fragment == "" && !strings.Contains(r.URL, "@") {
 		r.FinalURL = r.URL
 	} else {
 		r.FinalURL = plainURL(req.URL)
 	}
-}
-
-func hasUserinfo(raw string) bool {
-	for i := 0; i < len(raw); i++ {
-		if raw[i] == '@' {
-			return true
-		}
-	}
-	return false
 }
 
 // begin makes the job ready for an attempt from the start.
@@ -288,23 +281,10 @@ func (b *requestBody) Close() error {
 	return b.close()
 }
 
-// call runs f, code of the caller's, on a goroutine of its own: only that contains runtime.Goexit.
+// call runs f, code of the caller's, and takes note of how it ends.
 func (b *requestBody) call(f func() error) error {
-	err, exited := errExited, true
-	var panicked *panicError
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if value := recover(); value != nil {
-				panicked = &panicError{value, debug.Stack()}
-			}
-		}()
-		err = f()
-		exited = false
-	}()
-	<-done
-	if panicked != nil || exited {
+	err := errExited
+	if panicked, returned := contain(func() { err = f() }); !returned {
 		b = cmp.Or(b.first, b)
 		b.mu.Lock()
 		defer b.mu.Unlock()

@@ -27,17 +27,20 @@ type optionFunc func(*config) error
 func (f optionFunc) apply(c *config) error { return f(c) }
 
 // HostLimits are the limits of one host; see [WithHostLimits]. A zero field
-// means that of [WithHostConcurrency] or [WithHostRate], and where there is none either, no
-// limit, or a burst of 1.
+// takes the value of [WithHostConcurrency] or [WithHostRate]. If that is not
+// given either, there is no such limit, and the burst is 1.
 type HostLimits struct {
 	Concurrency int        // requests in flight, ≥ 1
 	Rate        rate.Limit // request starts per second, > 0
 	Burst       int        // starts at once, ≥ 1
 }
 
-// A Limiter hands out permits, one for each request; see [WithLimiter].
-// A [*rate.Limiter] is one.
+// A Limiter hands out permits, one for each request; see [WithLimiter]. A
+// [*rate.Limiter] is one. It must be safe for concurrent use if several
+// Fetchers share it.
 type Limiter interface {
+	// Wait blocks until there is a permit, and takes it. It returns an error if
+	// it cannot, or once ctx is done.
 	Wait(ctx context.Context) error
 }
 
@@ -75,8 +78,7 @@ type config struct {
 	lookahead    int
 	inOrder      bool
 
-	publicOnly bool
-	guard      *netguard.Guard // with publicOnly
+	guard *netguard.Guard // of WithPublicOnly; nil: none
 }
 
 const defaultMaxBody = 10 << 20
@@ -152,7 +154,7 @@ func WithClient(c *http.Client) Option {
 			cfg.client = nil
 			return nil
 		}
-		if isNilInterface(c.Transport) {
+		if holdsNil(c.Transport) {
 			return errors.New("WithClient: the client's Transport is a nil pointer")
 		}
 		clone := *c
@@ -172,8 +174,8 @@ func WithConcurrency(n int) Option {
 
 // WithHostConcurrency limits the requests in flight to each host to n. The
 // default, 0, is no number but a share: no more than half the slots while
-// another host has a request that can start, all of them otherwise.
-// A host is what [WithHostLimits] gets; redirects count for the host they lead to.
+// another host has a request that can start, all of them otherwise. A host is
+// what [WithHostLimits] gets; redirects count for the host they lead to.
 func WithHostConcurrency(n int) Option {
 	return optionFunc(func(c *config) error {
 		c.hostConcurrency = n
@@ -201,8 +203,9 @@ func WithHostRate(r rate.Limit, burst int) Option {
 	})
 }
 
-// WithHostLimits asks f for the limits of each host. A zero field of its
-// answer means [WithHostConcurrency] or [WithHostRate]; a nil f means none, the default.
+// WithHostLimits asks f for the limits of each host. A zero field of its answer
+// means [WithHostConcurrency] or [WithHostRate]; a nil f means none, the
+// default.
 //
 // A host is given in lower case, without a trailing dot, and with its port
 // where that is not the default of the scheme: "example.com",
@@ -222,12 +225,12 @@ func WithHostLimits(f func(host string) HostLimits) Option {
 // included. It is for a limit that several Fetchers or machines share. The
 // default, and what nil means, is none.
 //
-// Wait is called on one goroutine at a time, and only while a request could
-// start otherwise; its context has no deadline and ends with the
-// Fetcher's calls. An error of Wait ends the oldest URL that waits.
+// A Fetcher calls Wait on one goroutine at a time, and only while a request could
+// otherwise start. The context has no deadline and ends with the
+// Fetcher's calls. An error of Wait ends the URL that would have started.
 func WithLimiter(l Limiter) Option {
 	return optionFunc(func(c *config) error {
-		if l != nil && isNilInterface(l) {
+		if l != nil && holdsNil(l) {
 			return errors.New("WithLimiter: the Limiter is a nil pointer")
 		}
 		c.limiter = l
@@ -249,15 +252,18 @@ func WithTimeout(d time.Duration) Option {
 // WithRetries tries a URL up to n times more after a failure that another
 // attempt can mend. n must not be negative. The default is 0.
 //
-// What is retried, unless [WithRetryIf] says otherwise: idempotent requests (GET, HEAD, OPTIONS, TRACE, PUT,
-// DELETE ([RFC 9110], section 9.2.2), or with an Idempotency-Key header) after
-// connection errors, temporary DNS errors, timeouts, a truncated body, and the
-// statuses 408, 429, 500, 502, 503 and 504; and any request of which nothing was sent. Never
-// retried are bad URLs, blocked addresses, certificate errors, bodies too
+// What is retried, unless [WithRetryIf] says otherwise: idempotent requests
+// after connection errors, temporary DNS errors, timeouts, a truncated body,
+// and the statuses 408, 429, 500, 502, 503 and 504; and any request of which
+// nothing was sent. Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE
+// ([RFC 9110], section 9.2.2), and requests with an Idempotency-Key header.
+// Never retried are bad URLs, blocked addresses, certificate errors, bodies too
 // large, redirect errors, and anything once a context is done.
 //
-// Each attempt starts from the original URL. A host has a budget of retries: 10, and one more for every five URLs or
-// one success, so that an outage is not made worse; the error says when it was exhausted.
+// Each attempt starts from the original URL. So that an outage is not made
+// worse, a host has a budget of retries: it starts at 10, gains one for every
+// five URLs and one for every success, and holds at most 100. The error says
+// when it was exhausted.
 //
 // [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110
 func WithRetries(n int) Option {
@@ -267,9 +273,11 @@ func WithRetries(n int) Option {
 	})
 }
 
-// WithBackoff waits before the nth retry for a random time between 0 and base·2ⁿ⁻¹, at most
-// max. A URL that waits holds no slot. It is also how long a host is paused that answers 429 without saying for how long, under [WithRetries]. base
-// must not be negative or more than max. The default is 200 ms and 10 s.
+// WithBackoff waits before the nth retry for a random time between 0 and
+// base·2ⁿ⁻¹, at most max. A URL that waits holds no slot. Under [WithRetries],
+// base and max are also the first and the longest pause of a host that answers
+// 429 without saying how long to wait. base must not be negative or more than
+// max. The default is 200 ms and 10 s.
 func WithBackoff(base, max time.Duration) Option {
 	return optionFunc(func(c *config) error {
 		c.backoffBase, c.backoffMax = base, max
@@ -280,9 +288,10 @@ func WithBackoff(base, max time.Duration) Option {
 	})
 }
 
-// WithMaxRetryAfter is the longest Retry-After that is waited for. A host that asks for
-// more is not called again: the URL ends with that response, and the host's other URLs
-// with a [HostPausedError]. d must not be negative; 0 ignores Retry-After. The default is one minute.
+// WithMaxRetryAfter is the longest Retry-After that is waited for. A host that
+// asks for more is not called again: the URL ends with that response, and the
+// host's other URLs with a [HostPausedError]. d must not be negative; 0 ignores
+// Retry-After. The default is one minute.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return optionFunc(func(c *config) error {
 		c.maxRetryAfter = d
@@ -291,13 +300,14 @@ func WithMaxRetryAfter(d time.Duration) Option {
 }
 
 // WithRetryIf has f decide whether a finished attempt is followed by another,
-// instead of the policy that [WithRetries] describes. The default, and what nil means, is that
-// policy. Without WithRetries it is never called.
+// instead of the policy that [WithRetries] describes. The default, and what nil
+// means, is that policy. Without WithRetries it is never called.
 //
-// f sees the Result of the attempt; under [WithBodyFunc] it is asked before the body is
-// handed on, and again if reading that fails. It cannot have more attempts than WithRetries and the host's budget allow, nor a
-// retry of a body that cannot be sent again, of [ErrBlocked] or [ErrInvalidURL], or once a context is
-// done. It may be called from several goroutines at once.
+// f sees the Result of the attempt; under [WithBodyFunc] it is asked before the
+// body is handed on, and again if reading that fails. It cannot allow more
+// attempts than WithRetries and the host's budget do, nor a retry of a body
+// that cannot be sent again, of [ErrBlocked] or [ErrInvalidURL], or once a
+// context is done. f may be called from several goroutines at once.
 func WithRetryIf(f func(Result) bool) Option {
 	return optionFunc(func(c *config) error {
 		c.retryIf = f
@@ -306,9 +316,10 @@ func WithRetryIf(f func(Result) bool) Option {
 }
 
 // WithMaxHostFailures gives a host up for the rest of the batch after n
-// failures to connect in a row (dial, DNS, TLS, or a timeout before any answer): its URLs end at once
-// with [ErrHostDown]. Any answer starts the count anew. n must not be negative; 0, the
-// default, is never.
+// failures to connect in a row (dial, DNS, TLS, or a timeout before any
+// answer): the batch's other URLs of that host end at once with [ErrHostDown].
+// Any answer starts the count anew. n must not be negative; 0, the default, is
+// never.
 func WithMaxHostFailures(n int) Option {
 	return optionFunc(func(c *config) error {
 		c.maxHostFailures = n
@@ -332,13 +343,17 @@ func WithMaxBody(n int64) Option {
 // WithBodyFunc hands the body of each URL to f instead of keeping it: Body of
 // the Result stays nil. The default, and what nil means, is to keep it.
 //
-// f gets the Result as far as it is known and the body of the response that
-// the URL ends with, decoded, with [WithMaxBody] applied if that is given. It
-// runs while the request is in flight, on several goroutines at once, and counts against [WithTimeout]; ctx ends
-// with the attempt. It need not read to the end. An error that reading the
-// body met fails the attempt even if f returns nil. Another error of f ends the URL.
+// f gets the Result as far as it is known and the body of the response that the
+// URL ends with, decoded, with [WithMaxBody] applied if that is given. It runs
+// while the request is in flight, on several goroutines at once, and counts
+// against [WithTimeout]; ctx ends with the attempt. It need not read to the
+// end. An error that reading the body met fails the attempt even if f returns
+// nil, and a retry then calls f again with a body from the start. Another error
+// of f ends the URL.
+//
 // body must not be used after f has returned, and f must not call the same
-// Fetcher: it holds one of its slots. Under [WithStatusErrors] f is not called for a status outside 200–299.
+// Fetcher: it holds one of its slots. Under [WithStatusErrors] f is not called
+// for a status outside 200–299.
 func WithBodyFunc(f func(ctx context.Context, r Result, body io.Reader) error) Option {
 	return optionFunc(func(c *config) error {
 		c.bodyFunc = f
@@ -348,8 +363,10 @@ func WithBodyFunc(f func(ctx context.Context, r Result, body io.Reader) error) O
 
 // WithHeader adds a header to every request that has none of that name. Given
 // more than once for a key it adds a value each time. "Host" sets the Host of
-// the request, once. A redirect to another scheme, host or port carries none of
-// them but Accept*, User-Agent, Range, and Content-* with a body.
+// the request, once. A key or value that HTTP does not allow is an error. A
+// redirect to another scheme, host or port carries only Accept*, User-Agent and
+// Range, unless it just turns http into https on the same host and default
+// ports.
 func WithHeader(key, value string) Option {
 	return optionFunc(func(c *config) error {
 		return addHeader(c.header, key, value)
@@ -388,10 +405,11 @@ func WithStatusErrors() Option {
 	})
 }
 
-// WithDedup fetches each distinct URL of a batch once; every index gets its
-// Result, and the results of equal URLs share Header and Body. URLs are equal if they are without their fragment and with
-// scheme and host in lower case. In [Stream] only URLs within the lookahead
-// of each other are compared. DoAll and DoStream do not compare requests.
+// WithDedup fetches each distinct URL of a batch once. Every index still gets
+// its Result; those of equal URLs share Header and Body. The comparison leaves
+// out the fragment, and the case of scheme and host. In [Stream] only URLs
+// within the lookahead of each other are compared. DoAll and DoStream do not
+// compare requests.
 func WithDedup() Option {
 	return optionFunc(func(c *config) error {
 		c.dedup = true
@@ -400,7 +418,8 @@ func WithDedup() Option {
 }
 
 // WithLookahead lets [Stream] read at most n inputs ahead of the results that
-// it has yielded, queued, in flight and unread together. n must be at least 1. The default is 10,000.
+// it has yielded; inputs that are queued or in flight and results not yet
+// yielded all count. n must be at least 1. The default is 10,000.
 func WithLookahead(n int) Option {
 	return optionFunc(func(c *config) error {
 		c.lookahead = n
@@ -419,28 +438,31 @@ func WithInOrder() Option {
 
 // WithPublicOnly lets connections be made to public addresses only, and to
 // those in allow: for URLs that come from strangers. The address that is being
-// dialled decides, on every redirect and for every answer of a lookup, so that no
-// spelling, redirect or change of a name gets around it. Anything else is [ErrBlocked], before a packet is sent.
-// Ports are not restricted. The default is no guard.
+// dialled decides, on every redirect and for every answer of a lookup, so that
+// no spelling, redirect or change of a name gets around it. Any other address
+// is [ErrBlocked], before a packet is sent to it. A prefix that is not valid is
+// an error. Ports are not restricted. The default is no guard.
 //
-// The environment's proxy is not used, since the guard would only see its address. With [WithClient] the
-// guard works on a clone of its *http.Transport, with a DialContext of its own; a Transport with Proxy, Dial, DialTLS,
-// DialTLSContext or TLSNextProto set, and any other RoundTripper, is an error, as
-// is a client without Transport, because [http.DefaultTransport] has a Proxy.
+// The environment's proxy is not used, since the guard would only see its
+// address. With [WithClient] the guard works on a clone of its *http.Transport,
+// with a DialContext of its own; a Transport with Proxy, Dial, DialTLS,
+// DialTLSContext or TLSNextProto set, and any other RoundTripper, is an error,
+// as is a client without Transport, because [http.DefaultTransport] has a
+// Proxy.
 func WithPublicOnly(allow ...netip.Prefix) Option {
 	return optionFunc(func(c *config) error {
 		guard, err := netguard.New(allow...)
 		if err != nil {
 			return fmt.Errorf("WithPublicOnly: %w", err)
 		}
-		c.publicOnly, c.guard = true, guard
+		c.guard = guard
 		return nil
 	})
 }
 
 // unguardable reports why WithPublicOnly cannot vouch for the client, or nil.
 func (c *config) unguardable() error {
-	if !c.publicOnly || c.client == nil {
+	if c.guard == nil || c.client == nil {
 		return nil
 	}
 	transport, ok := c.client.Transport.(*http.Transport)
@@ -495,9 +517,9 @@ func checkRate(name string, r rate.Limit, burst int) error {
 	return nil
 }
 
-// isNilInterface reports whether v is an interface that holds a nil pointer,
-// map or func, which compares unequal to nil and panics when it is used.
-func isNilInterface(v any) bool {
+// holdsNil reports whether v is an interface that holds a nil pointer, map, func
+// or channel, which compares unequal to nil and panics when it is used.
+func holdsNil(v any) bool {
 	switch value := reflect.ValueOf(v); value.Kind() {
 	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Chan:
 		return value.IsNil()

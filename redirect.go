@@ -18,8 +18,9 @@ type chain struct {
 	via    []*http.Request
 }
 
-// follow returns the request that a response leads to; nil when the response
-// is the result itself, with an error when it should have been followed but must not be.
+// follow returns the request that a response leads to; nil when the response is
+// the result itself, with an error when it should have been followed but must
+// not be.
 func (j *job) follow(req *http.Request, resp *http.Response) (*http.Request, error) {
 	c := j.batch.engine.config
 	method, keepBody, ok := redirectMethod(req, resp.StatusCode)
@@ -158,7 +159,8 @@ func isSafeHeader(key string) bool {
 
 func isBodyHeader(key string) bool { return strings.HasPrefix(key, "Content-") }
 
-// plainURL returns u for a Referer: without user information and fragment (RFC 9110, section 10.1.3).
+// plainURL returns u for a Referer: without user information and fragment
+// (RFC 9110, section 10.1.3).
 func plainURL(u *url.URL) string {
 	plain := *u
 	plain.User, plain.Fragment, plain.RawFragment = nil, "", ""

@@ -34,9 +34,9 @@ type Result struct {
 	Proto      string // such as "HTTP/1.1" or "HTTP/2.0"
 	Header     http.Header
 
-	// Body is the whole body, decoded. It is nil when Err is not, except under
-	// [WithStatusErrors], and under [WithBodyFunc]. With [WithDedup] equal URLs
-	// share one slice.
+	// Body is the whole body, decoded. It is nil when Err is not, unless that is
+	// a [StatusError] under [WithStatusErrors], and when [WithBodyFunc] got the body.
+	// With [WithDedup] equal URLs share one slice.
 	Body []byte
 	// Err is nil or an [*Error].
 	Err error
@@ -83,7 +83,7 @@ func (r Result) JSON(v any) error {
 	if r.Err != nil {
 		return r.Err
 	}
-	err := error(nil)
+	var err error
 	if statusOK(r.StatusCode) {
 		err = json.Unmarshal(r.Body, v)
 	} else {
@@ -170,12 +170,15 @@ var (
 // Its text has neither user information nor a query nor header values; what
 // came from a server is quoted and cut short.
 type Error struct {
+	// Method is that of the request as it was given, GET if it had none.
 	Method string
 	// URL has no user information, query or fragment. It is for people; the
 	// URL as it was given is in the Result.
-	URL      string
+	URL string
+	// Attempts is the number of attempts made, as in the Result.
 	Attempts int
-	Err      error
+	// Err is the cause, with the sentinel that it counts as.
+	Err error
 
 	// attemptLimit is the number of attempts that were allowed.
 	attemptLimit int
@@ -197,8 +200,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Timeout reports whether the error is a timeout, of an attempt or of the
 // caller's context, as [net.Error] has it.
 func (e *Error) Timeout() bool {
-	var t interface{ Timeout() bool }
-	return errors.As(e.Err, &t) && t.Timeout()
+	return isTimeout(e.Err)
 }
 
 // A StatusError is a status outside 200–299. It is an error only under
@@ -216,9 +218,10 @@ func (e *StatusError) Error() string {
 
 // A HostPausedError ends the URLs of a host that asked, with Retry-After, not
 // to be called before Until, when that is longer than [WithMaxRetryAfter] or
-// the deadline allow. The URLs can be fetched after that instant.
+// the deadline allow, and those of a host that has refused everything for twice
+// WithMaxRetryAfter. The URLs can be fetched after that instant.
 type HostPausedError struct {
-	Host  string
+	Host  string // as [WithHostLimits] describes it
 	Until time.Time
 }
 

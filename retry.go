@@ -119,10 +119,10 @@ func (w *worker) retryStatus() bool {
 }
 
 // retryFailure decides about an attempt that failed.
-func (w *worker) retryFailure() bool {
+func (w *worker) retryFailure() {
 	cause := causeOf(w.job.result.Err)
 	w.job.lesson.down = !w.job.lesson.answer && isConnectFailure(w.job.result.Err, cause)
-	return w.tryAgain(cause)
+	w.tryAgain(cause)
 }
 
 // review decides, when an attempt is over, whether the job at hand gets another, unless
@@ -296,8 +296,8 @@ func isConnectFailure(err error, cause retry.Cause) bool {
 	return cause == retry.NotSent || errors.As(err, &dns) || isTLS(err) || errors.Is(err, ErrTimeout)
 }
 
-// learnLocked tells host and memory what a request has told. It returns the
-// tasks that end by it.
+// learnLocked passes on to the scheduler and to the host's memory what a request
+// has told. It returns the tasks that end because of it.
 func (w *worker) learnLocked(now time.Time, j *job, task sched.Task) []eviction {
 	e, h, l := w.engine, task.Host(), &j.lesson
 	c := e.config
@@ -387,6 +387,7 @@ func (b *batch) evictDownLocked(now time.Time, h *sched.Host, last error) []evic
 	return []eviction{b.evictLocked(ids, err)}
 }
 
+// lastCause returns the cause of an *Error, which has no prefix and no URL.
 func lastCause(err error) error {
 	if e, ok := err.(*Error); ok {
 		return e.Err

@@ -157,6 +157,7 @@ func (s *stream) accept(in input) bool {
 	return s.waitRoom()
 }
 
+// acceptURL queues a job for a URL, or fails it.
 func (s *stream) acceptURL(j *job) {
 	key, err := hostOf(j.result.URL)
 	if err == nil {
@@ -168,17 +169,7 @@ func (s *stream) acceptURL(j *job) {
 		return
 	}
 	j.key = key
-	e := s.engine
-	e.mu.Lock()
-	now := time.Now()
-	err = s.queueLocked(now, j)
-	e.releaseHostLocked(now, key)
-	e.kick(now)
-	e.mu.Unlock()
-	if err != nil {
-		j.fail(err)
-		s.batch.finish(j)
-	}
+	s.queue(j)
 }
 
 // follows reports whether an equal URL is fetched already, or has been, and is
@@ -287,6 +278,7 @@ func (s *stream) deliverLocked(j *job) {
 	s.holdLocked(time.Now())
 }
 
+// placeLocked puts a result among the unread when it is its turn.
 func (s *stream) placeLocked(r Result) {
 	s.bytes += len(r.Body)
 	if !s.inOrder {
@@ -344,7 +336,7 @@ func (s *stream) release(r Result) {
 	if s.held {
 		now := time.Now()
 		s.holdLocked(now)
-		e.kick(now)
+		e.kickLocked(now)
 	}
 	// Waking the puller for each free place would cost a switch of goroutines for each URL.
 	room := s.lookahead - (s.read - s.yielded)
@@ -354,6 +346,7 @@ func (s *stream) release(r Result) {
 	}
 }
 
+// wake sends to c, which has room for one, unless a wake-up waits there already.
 func wake(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

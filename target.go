@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -231,10 +230,10 @@ func redactURL(u *url.URL) string {
 }
 
 // stripSecrets cuts what may be secret out of a URL that cannot be parsed.
-// Where the parts of such a URL begin is anybody's guess, so it cuts too much rather than
-// too little: all from the first ?, # or control character, or nearly everything if an
-// @ follows that, which may be the end of a password; then all up to the last @, and
-// all from a colon that no port follows.
+// Where the parts of such a URL begin is anybody's guess, so it cuts too much
+// rather than too little: all from the first ?, # or control character, or
+// nearly everything if an @ follows that, which may be the end of a password;
+// then all up to the last @, and all from a colon that no port follows.
 func stripSecrets(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok || !isScheme(scheme) {
@@ -292,5 +291,3 @@ func methodOf(method string) string {
 	}
 	return method
 }
-
-var errNilContext = errors.New("nil context")

@@ -20,7 +20,7 @@ type Host struct {
 	inFlight int
 
 	first  *queue // of all lanes
-	queues int    // of all lanes, with anything queued, delayed or in flight; and what keeps the host
+	queues int    // in that list, and one for each Keep without Release
 	// parked has the queues that wait for this host, by their lane's virtual
 	// time when they were parked, which is never later than the present one.
 	parked  heap[uint64, *queue]
@@ -43,10 +43,12 @@ type Memory interface {
 // Key returns the host's key.
 func (h *Host) Key() string { return h.key }
 
-// PausedUntil returns the instant before which the host is not to be called; zero if there is none.
+// PausedUntil returns the instant before which the host is not to be called; zero if
+// there is none.
 func (h *Host) PausedUntil() time.Time { return h.throttle.until }
 
-// Refusing returns when the host first throttled a request since it last accepted one; zero if it did not.
+// Refusing returns when the host first throttled a request since it last accepted one;
+// zero if it did not.
 func (h *Host) Refusing() time.Time { return h.throttle.refusing }
 
 // Lanes yields the lanes that have tasks of the host.
@@ -149,8 +151,9 @@ func (h *Host) sample(d time.Duration) {
 	h.timed++
 }
 
-// settle keeps the host, while queues are parked at it, among the scheduler's
-// open hosts if it admits a request, and among the opening ones if only time keeps it from that.
+// settle keeps the host, while queues are parked at it, among the scheduler's open
+// hosts if it admits a request, and among the opening ones if only time keeps it from
+// that.
 func (h *Host) settle(now time.Time) {
 	s := h.sched
 	if h.parked.len() == 0 || !h.room() {

@@ -193,9 +193,9 @@ func (l *Lane) pick() *queue {
 	return q
 }
 
-// unknownFactor is by how much a host that has not been timed yet may be
-// slower than the mean before its lower bound is too small. Too large a factor costs little:
-// the first request of the host corrects it.
+// unknownFactor is by how much a host that has not been timed yet may be slower than
+// the mean before its lower bound is too small. Too large a factor costs little: the
+// first request of the host corrects it.
 const unknownFactor = 12
 
 // critical returns the queue with the largest lower bound, if that is at least

@@ -1,5 +1,5 @@
-// Package sched decides which request may start now. It is a data structure:
-// it has no goroutine, no lock and no clock. Times come in as values, and must not go backwards.
+// Package sched decides which request may start now. It is a data structure: it has no
+// goroutine, no lock and no clock. Times come in as values, and must not go backwards.
 //
 // Tasks wait in queues, one for each lane (batch) and host. A queue whose host
 // can start a request is ready in its lane; the others are parked at their host.
@@ -48,10 +48,10 @@ type Scheduler struct {
 	lanes   heap[uint64, *Lane] // that have a ready queue, by virtual time
 	virtual uint64              // that of the lane served last
 	opening heap[int64, *Host]  // that only wait for an instant
-	open    heap[uint64, *Host] // that admit a request and have parked queues, by the first of these
-	made    uint64              // lanes
+	open    heap[uint64, *Host] // that admit a request and have parked queues, by their first
+	made    uint64              // lanes so far
 	delayed heap[int64, *queue] // that have delayed tasks, by the first
-	full    []*Host             // that have at least their share: a handful, as shares are half the slots
+	full    []*Host             // that have at least their share, half the slots: a handful
 
 	firsts firstMean
 	idle   list.List // of *Host that matter although nothing is queued, the longest idle first
@@ -98,7 +98,8 @@ func (s *Scheduler) Keep(key string) bool {
 	return true
 }
 
-// Introduce makes a host known that has limits of its own, unless it is, and keeps it as Keep does.
+// Introduce makes a host known that has limits of its own, unless it is, and keeps it
+// as Keep does.
 func (s *Scheduler) Introduce(key string, limits Limits) {
 	if s.hosts[key] == nil {
 		s.addHost(key, limits)
