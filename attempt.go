@@ -194,7 +194,7 @@ func (j *job) hand(ctx context.Context, req *http.Request, resp *http.Response) 
 	if read != nil && read != io.EOF {
 		j.failUnlessDone(ctx, read)
 	} else if err != nil {
-		j.failUnlessDone(ctx, &failure{nil, err})
+		j.failUnlessDone(ctx, &hookError{err})
 	}
 }
 

@@ -2,12 +2,9 @@ package fetch
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
 	"maps"
 	"net/http"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -439,105 +436,3 @@ func (e *engine) sendList(ctx context.Context, reqs []*http.Request, results []R
 	}
 	b.waitList()
 }
-
-// accept queues a job for a caller's request, or fails it.
-func (j *job) accept(req *http.Request) {
-	b := j.batch
-	j.setRequest(req)
-	err := checkRequest(req)
-	if err == nil {
-		j.key = hostKey(req.URL)
-		err = b.keepHost(j.key)
-	}
-	if err != nil {
-		j.fail(err)
-		b.finish(j)
-		return
-	}
-	b.watch(j)
-	b.queue(j)
-}
-
-// setRequest makes req, which may be nil, the request of the job.
-func (j *job) setRequest(req *http.Request) {
-	if req == nil {
-		return
-	}
-	j.request = req
-	j.result.method = req.Method
-	if req.URL != nil {
-		j.result.URL = req.URL.String()
-	}
-}
-
-// checkRequest reports why a request cannot be sent, or nil. net/http finds
-// most of it too, but only when a slot has been taken.
-func checkRequest(req *http.Request) error {
-	switch {
-	case req == nil:
-		return invalid("nil request")
-	case req.RequestURI != "":
-		return invalid("RequestURI is set, which is for servers")
-	case !isToken(methodOf(req.Method)):
-		return invalid("method is not a token")
-	}
-	for key, values := range req.Header {
-		if !isToken(key) {
-			return invalid(fmt.Sprintf("header field name %q", key))
-		}
-		for _, value := range values {
-			if !isFieldValue(value) {
-				return invalid(fmt.Sprintf("the value of header %q has a control character", key))
-			}
-		}
-	}
-	return checkURL(req.URL)
-}
-
-// A panicError is what a stranger's code panicked with, on its way to the caller's goroutine.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-// asPanic returns the panic that was recovered, with the stack of this goroutine unless
-// it has one from elsewhere.
-func asPanic(value any) *panicError {
-	if p, ok := value.(*panicError); ok {
-		return p
-	}
-	return &panicError{value, debug.Stack()}
-}
-
-// contain runs f, which may be a stranger's code, on a goroutine of its own, since only that
-// stops runtime.Goexit. It reports whether f returned, and with what it panicked.
-func contain(f func()) (panicked *panicError, returned bool) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if value := recover(); value != nil {
-				panicked = asPanic(value)
-			}
-		}()
-		f()
-		returned = true
-	}()
-	<-done
-	return panicked, returned
-}
-
-func (p *panicError) Error() string {
-	return fmt.Sprintf("fetch: panic: %v\n\n%s", p.value, p.stack)
-}
-
-func (p *panicError) Unwrap() error {
-	err, _ := p.value.(error)
-	return err
-}
-
-var (
-	errExited        = errors.New("runtime.Goexit was called")
-	errPanicked      = errors.New("code of the caller panicked")
-	errLimiterExited = errors.New("WithLimiter: runtime.Goexit was called")
-)

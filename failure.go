@@ -57,6 +57,17 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
+// A hookError is an error of the caller's own code. It ends its URL, whatever it wraps.
+type hookError struct{ err error }
+
+func (e *hookError) Error() string { return printable(plainCause(e.err).Error()) }
+func (e *hookError) Unwrap() error { return e.err }
+
+func isHookError(err error) bool {
+	var hook *hookError
+	return errors.As(err, &hook)
+}
+
 // plainCause takes the URL, which may have secrets, off a *url.Error.
 func plainCause(err error) error {
 	var u *url.Error

@@ -171,7 +171,7 @@ func (j *job) prepare(req *http.Request) (*http.Request, error) {
 	if f := j.batch.engine.config.requestFunc; f != nil && !j.chain.left {
 		before := *req.URL
 		if err := f(req); err != nil {
-			return nil, &failure{nil, err}
+			return nil, &hookError{err}
 		}
 		switch {
 		case req.URL == nil || req.URL.Scheme != before.Scheme || req.URL.Host != before.Host:
@@ -193,7 +193,7 @@ func (j *job) open(req *http.Request) error {
 	if j.bodyTaken {
 		var err error
 		if body, err = j.request.GetBody(); err != nil {
-			return &failure{nil, err}
+			return &hookError{err}
 		}
 	}
 	j.bodyTaken = true
@@ -224,6 +224,36 @@ func (j *job) close() {
 		j.body = nil
 		body.Close()
 		body.raise()
+	}
+}
+
+// accept queues a job for a caller's request, or fails it.
+func (j *job) accept(req *http.Request) {
+	b := j.batch
+	j.setRequest(req)
+	err := checkRequest(req)
+	if err == nil {
+		j.key = hostKey(req.URL)
+		err = b.keepHost(j.key)
+	}
+	if err != nil {
+		j.fail(err)
+		b.finish(j)
+		return
+	}
+	b.watch(j)
+	b.queue(j)
+}
+
+// setRequest makes req, which may be nil, the request of the job.
+func (j *job) setRequest(req *http.Request) {
+	if req == nil {
+		return
+	}
+	j.request = req
+	j.result.method = req.Method
+	if req.URL != nil {
+		j.result.URL = req.URL.String()
 	}
 }
 

@@ -551,22 +551,6 @@ func addHeader(h http.Header, key, value string) error {
 	return nil
 }
 
-// isFieldValue reports whether s has no control character (RFC 9110, section 5.5).
-func isFieldValue(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
-}
-
-// isToken reports whether s is a token of RFC 9110, section 5.6.2.
-func isToken(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if !isAlphanumeric(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
-}
-
 // attempts is how often a URL may be tried.
 func (c *config) attempts() int { return min(c.retries, math.MaxInt-1) + 1 }
 

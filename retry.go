@@ -27,29 +27,6 @@ type lesson struct {
 	exhausted bool // the host's budget, so that there is no other attempt
 }
 
-// A hostMemory is what the engine remembers of a host. It is guarded by engine.mu.
-type hostMemory struct {
-	budget   retry.Budget
-	failures int // to connect, in a row
-	refusals int // 503s in a row that asked for too long a pause
-	// closed is the end of a pause longer than WithMaxRetryAfter.
-	closed time.Time
-}
-
-// Matters reports whether forgetting it would give the host something that it has not earned.
-func (m *hostMemory) Matters(now time.Time) bool {
-	return !m.budget.Unspent() || m.failures > 0 || m.refusals > 0 || m.closed.After(now)
-}
-
-func memoryOf(h *sched.Host) *hostMemory {
-	m, ok := h.Memory.(*hostMemory)
-	if !ok {
-		m = &hostMemory{}
-		h.Memory = m
-	}
-	return m
-}
-
 // hear takes down what a response says about its host. A 429, or a 503 with
 // Retry-After, is a message about the host; a 503 without is a failure like any other.
 func (w *worker) hear(resp *http.Response) {
@@ -214,17 +191,6 @@ func (w *worker) givenUp() bool {
 	return w.job.batch.givesUpLocked(time.Now(), w.task.Host())
 }
 
-func (b *batch) givesUpLocked(now time.Time, h *sched.Host) bool {
-	refusing := h.Refusing()
-	if refusing.IsZero() {
-		return false
-	}
-	if refusing.Before(b.started) {
-		refusing = b.started
-	}
-	return now.Sub(refusing) >= b.engine.config.patience()
-}
-
 // repeatable reports whether the job's body can be sent again.
 func (j *job) repeatable() bool {
 	return j.request == nil || !hasBody(j.request) || j.request.GetBody != nil
@@ -244,7 +210,7 @@ func causeOf(err error) retry.Cause {
 	var record tls.RecordHeaderError
 	var stream streamError
 	switch {
-	case isTLS(err), errors.As(err, &record), errors.Is(err, ErrBlocked):
+	case isHookError(err), isTLS(err), errors.As(err, &record), errors.Is(err, ErrBlocked):
 		return retry.Final
 	case errors.As(err, &dns):
 		if dns.IsTemporary || dns.IsTimeout {
@@ -290,7 +256,7 @@ func (e streamError) cause() retry.Cause {
 // isConnectFailure reports whether an attempt without an answer counts for WithMaxHostFailures.
 func isConnectFailure(err error, cause retry.Cause) bool {
 	var dns *net.DNSError
-	if isShortage(err) {
+	if isHookError(err) || isShortage(err) {
 		return false
 	}
 	return cause == retry.NotSent || errors.As(err, &dns) || isTLS(err) || errors.Is(err, ErrTimeout)
@@ -312,132 +278,4 @@ func (w *worker) learnLocked(now time.Time, j *job, task sched.Task) []eviction 
 		return j.batch.evictDownLocked(now, h, j.result.Err)
 	}
 	return nil
-}
-
-// note counts an attempt's end.
-func (m *hostMemory) note(r *Result, l *lesson) {
-	if r.Attempts == 1 {
-		m.budget.First()
-	}
-	switch {
-	case l.down:
-		m.failures++
-	case l.answer:
-		m.failures = 0
-	}
-	if l.outcome.Verdict == sched.Accepted {
-		m.refusals = 0
-		if r.Err == nil && !retry.Status(r.StatusCode) {
-			m.budget.Success()
-		}
-	}
-}
-
-// An eviction has tasks that end without having been tried, or tried again. Until
-// it is finished they count as in flight.
-type eviction struct {
-	batch *batch
-	ids   []int
-	err   error
-}
-
-func (b *batch) evictLocked(ids []int, err error) eviction {
-	b.inFlight += len(ids)
-	if !b.lazy { // only requests have contexts of their own
-		for _, id := range ids {
-			if j := b.jobs[id]; j != nil {
-				j.evicted = true
-			}
-		}
-	}
-	return eviction{b, ids, err}
-}
-
-// evictPausedLocked ends the URLs that wait for a host whose pause is too
-// long for them, or that has refused everything for too long.
-func (e *engine) evictPausedLocked(now time.Time, h *sched.Host, l *lesson) (out []eviction) {
-	until := h.PausedUntil()
-	err := &HostPausedError{Host: h.Key(), Until: until}
-	tooLong := l.pause > e.config.maxRetryAfter
-	if tooLong {
-		memoryOf(h).closed = until
-	}
-	for lane := range h.Lanes() {
-		b := lane.Owner.(*batch)
-		if tooLong || !b.fits(until) || b.givesUpLocked(now, h) {
-			if ids := lane.Evict(now, h.Key()); len(ids) > 0 {
-				out = append(out, b.evictLocked(ids, err))
-			}
-		}
-	}
-	return out
-}
-
-// evictDownLocked ends the batch's URLs of a host that cannot be connected to.
-func (b *batch) evictDownLocked(now time.Time, h *sched.Host, last error) []eviction {
-	err := &failure{ErrHostDown, lastCause(last)}
-	if b.down == nil {
-		b.down = map[string]error{}
-	}
-	b.down[h.Key()] = err
-	ids := b.lane.Evict(now, h.Key())
-	if len(ids) == 0 {
-		return nil
-	}
-	return []eviction{b.evictLocked(ids, err)}
-}
-
-// lastCause returns the cause of an *Error, which has no prefix and no URL.
-func lastCause(err error) error {
-	if e, ok := err.(*Error); ok {
-		return e.Err
-	}
-	return err
-}
-
-// refusalLocked returns the error of a URL that need not be queued, as its host is
-// down or paused for too long, or nil.
-func (b *batch) refusalLocked(now time.Time, key string) error {
-	if err := b.down[key]; err != nil {
-		return err
-	}
-	h := b.engine.sched.Host(key)
-	if h == nil {
-		return nil
-	}
-	until, closed := h.PausedUntil(), false
-	if m, ok := h.Memory.(*hostMemory); ok {
-		closed = m.closed.Sub(now) > b.engine.config.maxRetryAfter
-	}
-	if closed || until.After(now) && !b.fits(until) {
-		return &HostPausedError{Host: key, Until: until}
-	}
-	return nil
-}
-
-// finish ends the tasks. It is called without the engine's lock.
-func (v eviction) finish() {
-	for _, id := range v.ids {
-		v.batch.finishEvicted(id, v.err)
-	}
-}
-
-func (b *batch) finishEvicted(id int, err error) {
-	b.engine.mu.Lock()
-	now := time.Now()
-	j := b.jobs[id]
-	delete(b.jobs, id)
-	b.engine.mu.Unlock()
-	if j == nil && b.lazy {
-		j = &job{batch: b, id: id, result: &b.results[id], since: b.started}
-	}
-	if j != nil { // its own context has not ended it
-		j.result.Waited += now.Sub(j.since)
-		j.fail(err)
-		b.finish(j)
-	}
-	b.engine.mu.Lock()
-	defer b.engine.mu.Unlock()
-	b.inFlight--
-	b.settleLocked()
 }

@@ -145,6 +145,46 @@ func checkURL(u *url.URL) error {
 	return nil
 }
 
+// checkRequest reports why a request cannot be sent, or nil. net/http finds
+// most of it too, but only when a slot has been taken.
+func checkRequest(req *http.Request) error {
+	switch {
+	case req == nil:
+		return invalid("nil request")
+	case req.RequestURI != "":
+		return invalid("RequestURI is set, which is for servers")
+	case !isToken(methodOf(req.Method)):
+		return invalid("method is not a token")
+	}
+	for key, values := range req.Header {
+		if !isToken(key) {
+			return invalid(fmt.Sprintf("header field name %q", key))
+		}
+		for _, value := range values {
+			if !isFieldValue(value) {
+				return invalid(fmt.Sprintf("the value of header %q has a control character", key))
+			}
+		}
+	}
+	return checkURL(req.URL)
+}
+
+// isToken reports whether s is a token of RFC 9110, section 5.6.2.
+func isToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if !isAlphanumeric(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isFieldValue reports whether s has no control character (RFC 9110, section 5.5).
+func isFieldValue(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
+}
+
 // hostKey returns the key of u's host as WithHostLimits describes it. u has passed checkURL.
 func hostKey(u *url.URL) string {
 	host := lower(strings.TrimSuffix(u.Hostname(), "."))
