@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"maps"
@@ -127,9 +128,8 @@ func (b *batch) close() {
 	e.mu.Unlock()
 	b.cancelJobs(maps.Values(jobs))
 	b.watching.Wait()
-	e.leave()
-	if b.panicked != nil {
-		panic(b.panicked)
+	if panicked := cmp.Or(b.panicked, e.leave()); panicked != nil {
+		panic(panicked)
 	}
 }
 

@@ -47,6 +47,8 @@ type run struct {
 	group  errgroup.Group
 	ctx    context.Context
 	cancel context.CancelFunc
+	// panicked is the panic of a Limiter when no URL was there to blame; guarded by engine.mu.
+	panicked *panicError
 }
 
 func newEngine(c *config) *engine {
@@ -117,8 +119,9 @@ func (e *engine) enterLocked() {
 	e.batches++
 }
 
-// leave ends the run with the last batch, and waits for its goroutines.
-func (e *engine) leave() {
+// leave ends the run with the last batch, and waits for its goroutines. It
+// returns a panic that no batch has raised.
+func (e *engine) leave() *panicError {
 	e.mu.Lock()
 	e.batches--
 	r := e.run
@@ -131,10 +134,12 @@ func (e *engine) leave() {
 		}
 	}
 	e.mu.Unlock()
-	if last {
-		r.cancel()
-		r.group.Wait()
+	if !last {
+		return nil
 	}
+	r.cancel()
+	r.group.Wait()
+	return r.panicked
 }
 
 // kickLocked sees to it that what can start does start, and that the timer is set for
@@ -230,27 +235,25 @@ func (e *engine) answer(r *run, err error, panicked *panicError) {
 	e.mu.Lock()
 	now := time.Now()
 	e.asking = false
-	if e.run != r && err != nil {
-		e.kickLocked(now) // a new run may have waited for the end of this Wait
-		e.mu.Unlock()
-		return
-	}
-	if err == nil {
+	var task sched.Task
+	blamed := false
+	switch {
+	case err == nil:
 		e.sched.Permit()
-		e.kickLocked(now)
+	case e.run == r:
+		task, blamed = e.sched.Reject(now)
+	}
+	if !blamed {
+		if panicked != nil {
+			r.panicked = panicked
+		}
+		e.kickLocked(now) // of a new run too, that had to wait for the end of this Wait
 		e.mu.Unlock()
 		return
 	}
-	task, ok := e.sched.Reject(now)
-	var j *job
-	if ok {
-		j = task.Lane().Owner.(*batch).takeLocked(task.ID, now, new(job))
-		j.batch.inFlight++
-	}
+	j := task.Lane().Owner.(*batch).takeLocked(task.ID, now, new(job))
+	j.batch.inFlight++
 	e.mu.Unlock()
-	if !ok {
-		return
-	}
 	b := j.batch
 	j.fail(&failure{nil, err})
 	b.finish(j)
