@@ -196,7 +196,7 @@ func (h *Host) park(q *queue) {
 func (h *Host) start(now time.Time) {
 	h.inFlight++
 	h.bucket.take(now)
-	h.throttle.start(now)
+	h.throttle.start(now, h.inFlight)
 	if h.limit == 0 && h.inFlight == h.sched.share {
 		h.sched.full = append(h.sched.full, h)
 	}
@@ -215,4 +215,12 @@ func (h *Host) finish(now time.Time, t Task, o Outcome) {
 // matters reports whether forgetting the host would change what may start.
 func (h *Host) matters(now time.Time) bool {
 	return !h.bucket.full(now) || h.throttle.matters() || h.throttle.until.After(now) || h.Memory != nil && h.Memory.Matters(now)
+}
+
+// most is what limits and slots allow.
+func (h *Host) most() int {
+	if h.limit > 0 {
+		return min(h.sched.slots, h.limit)
+	}
+	return h.sched.slots
 }

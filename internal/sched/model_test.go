@@ -119,6 +119,10 @@ func (m *model) look() {
 		h.throttle = throttle{}
 		if known := m.s.hosts[key]; known != nil {
 			h.throttle = known.throttle
+			if known.throttle.lesson != nil {
+				lesson := *known.throttle.lesson
+				h.throttle.lesson = &lesson
+			}
 		}
 		h.paced = h.paced || h.throttle.pace > 0
 	}

@@ -5,7 +5,7 @@ import "time"
 // An Outcome says what a finished request tells about its host.
 type Outcome struct {
 	Verdict Verdict
-	// Pause is how long a throttling host asked to wait; 0 is not at all.
+	// Pause is how long a throttling host asked to wait; 0 is that it did not say.
 	Pause time.Duration
 }
 
@@ -18,90 +18,157 @@ const (
 	Throttled                // the host asks for fewer requests
 )
 
-// A throttle is what a host has taught about the requests that it accepts: a
-// pause, a window on the requests in flight, and a pace for their starts. The
-// zero throttle has been taught nothing and allows everything.
+// A throttle keeps a host from being asked for more than it accepts. A refusal pauses
+// the host; then a single request probes it; then a window on the requests in flight
+// and a pace for their starts hold back the rest, whichever allows less. It takes both. Without the
+// window, all that has waited for the end of the pause starts at once, and a server that
+// counts what it is working on refuses most of it. Without the pace, the host
+// refuses again as soon as the window is open.
+//
+// The zero throttle allows everything, and costs next to nothing until the first refusal.
 type throttle struct {
-	until     time.Time // the end of the pause
-	refusing  time.Time // the first refusal since the last acceptance; zero: none
-	incident  time.Time // of the last: refusals of requests that started before belong to it
-	incidents int       // since the last acceptance
-	unlearned bool      // the last incident: its pause has not ended
-
-	window    float64 // requests in flight; 0 is no window
-	threshold float64 // up to which the window grows fast
-
-	pace float64   // starts per second; 0 is no pace
-	next time.Time // start by the pace
-
-	accepted int       // since the last learning, or ever
-	since    time.Time // the last learning, or the first start
-	grown    int       // acceptances since the last learning
-	hold     int       // of these, how many must come before the pace is probed upwards
-	holdTill time.Time
-	recent   []int64 // when the last acceptances came, a ring, nanoseconds
-	count    int     // all acceptances
+	until    time.Time // the end of the pause
+	refusing time.Time // the first refusal since the last acceptance; zero: none
+	pace     float64   // starts per second; 0 is no pace
+	since    time.Time // the end of the last pause or, if there was none, the first start
+	accepted int       // since then
+	*lesson            // nil: the host has refused nothing, or not for long
 }
 
-const recentAcceptances = 64
+// A lesson is what refusals have taught about a host.
+type lesson struct {
+	incident time.Time // the last; refusals of requests that started before belong to it
+	refusals int       // incidents since the last acceptance
+	probed   bool      // the pause after the incident has ended, and the probe started
+	paused   time.Duration
+	window   window
+	pacing   pacing
+}
 
 // room reports whether the window allows one more in flight.
 func (t *throttle) room(inFlight int) bool {
-	return t.window == 0 || float64(inFlight+1) <= max(1, t.window)
+	return t.lesson == nil || t.window.room(inFlight)
 }
 
 // opens returns the first instant at which a start is allowed; zero is now.
-func (t *throttle) opens() time.Time { return later(t.until, t.next) }
+func (t *throttle) opens() time.Time {
+	if t.lesson == nil {
+		return t.until
+	}
+	return later(t.until, t.pacing.next)
+}
 
-// start takes note of a start.
-func (t *throttle) start(now time.Time) {
+// start takes note of a start that brings the requests in flight to the given number.
+func (t *throttle) start(now time.Time, inFlight int) {
 	if t.since.IsZero() {
 		t.since = now
 	}
-	if t.unlearned {
-		t.learn(now)
+	if t.lesson == nil {
+		return
 	}
-	if t.pace > 0 {
-		// Timers are late by a little; the pace makes up for 2 ms of it.
-		t.next = later(t.next, now.Add(-2*time.Millisecond)).Add(time.Duration(float64(time.Second) / t.pace))
+	if !t.probed {
+		t.probe()
 	}
+	t.window.start(now, inFlight)
+	t.spend(now)
+}
+
+// probe ends the pause. Only now is anything learnt from the incident, since acceptances
+// of the wave that met the refusal can have come after it.
+func (t *throttle) probe() {
+	t.probed = true
+	t.paused = t.until.Sub(t.incident)
+	t.learn()
+	t.window.reset()
+	t.since, t.accepted = t.until, 0
 }
 
 // finish takes note of the outcome of a request that started at the given time.
 func (t *throttle) finish(now time.Time, h *Host, started time.Time, o Outcome) {
 	switch o.Verdict {
 	case Accepted:
-		t.accept(now, h)
+		t.refusing = time.Time{}
+		t.accepted++
+		if t.lesson != nil && started.After(t.incident) {
+			t.relax(now, h, started)
+		}
 	case Throttled:
 		t.refuse(now, h, started, o.Pause)
 	}
 }
 
+// relax takes note of an acceptance since the incident.
+func (t *throttle) relax(now time.Time, h *Host, started time.Time) {
+	t.refusals = 0
+	full := t.window.full(h.inFlight + 1)
+	t.window.accept(started, full, t.waited(now, t.window.patience))
+	if t.pace > 0 {
+		t.window.open()
+	}
+	if t.window.size >= h.most() {
+		t.window.size = 0
+	}
+	if t.pace > 0 && !full {
+		t.raise(now, h, started)
+	}
+	if t.pace == 0 && t.waited(now, obsolete*max(t.window.patience, t.pacing.patience)) {
+		t.lesson, t.until = nil, time.Time{}
+	}
+}
+
+// Patience is for how many times the length of the last pause nothing is tried that goes
+// beyond what the host is known to accept. It doubles when what was tried is refused. More
+// of it would make for fewer refusals, but a quota that was raised would be found too late.
+const (
+	leastPatience = 1
+	somePatience  = 2
+	mostPatience  = 8
+	obsolete      = 4 // times the patience without an incident, and what was learnt no longer holds
+)
+
+// waited reports whether n times the length of the last pause has passed since then
+// without an incident, and a few acceptances each time: pauses can be very short. They can
+// be very long, too, and a host that is well again is not held back for hours.
+func (t *throttle) waited(now time.Time, n int) bool {
+	return t.accepted >= 5*n && now.Sub(t.since) >= time.Duration(n)*min(t.paused, 10*time.Second)
+}
+
 // refuse takes note of a refusal. Refusals of requests that were in flight together are
-// one incident: they say the same thing.
+// one incident, as they say the same thing.
 func (t *throttle) refuse(now time.Time, h *Host, started time.Time, pause time.Duration) {
-	config := h.sched.config
+	config := &h.sched.config
 	if pause == 0 && config.PauseMax == 0 {
 		return
 	}
 	if t.refusing.IsZero() {
 		t.refusing = now
 	}
-	first := t.incident.IsZero() || started.After(t.incident)
-	if first {
-		t.incident = now
-		t.incidents++
-		t.unlearned = true
-		if t.window == 0 {
-			t.window = float64(h.inFlight + 1)
-		}
-		t.threshold = max(1, t.window/2)
-		t.window = 1
+	if t.lesson == nil {
+		t.lesson = &lesson{window: newWindow(h.inFlight + 1), pacing: newPacing()}
 	}
-	if pause == 0 && first {
-		pause = doubled(config.PauseBase, config.PauseMax, t.incidents-1)
+	if t.incident.IsZero() || started.After(t.incident) {
+		t.blame(now, started)
+		t.incident, t.probed = now, false
+		if pause == 0 {
+			pause = doubled(max(config.PauseBase, time.Millisecond), config.PauseMax, t.refusals)
+		}
+		t.refusals++
 	}
 	t.until = later(t.until, now.Add(pause))
+}
+
+// blame closes the window but for a probe, and works out whether it was the window or
+// the pace that was too much. The refusal of a probe tells neither: halving the pace each time
+// would leave next to nothing of it by the end of an outage.
+func (t *throttle) blame(now, started time.Time) {
+	if t.refusals == 0 && !t.incident.IsZero() {
+		alone := t.window.shrink(started, t.waited(now, t.window.patience))
+		if !alone {
+			t.lower(now, started)
+		}
+	}
+	t.window.size = 1
+	t.holdBack(now)
 }
 
 // doubled returns base·2ⁿ, at most limit.
@@ -112,88 +179,5 @@ func doubled(base, limit time.Duration, n int) time.Duration {
 	return min(base, limit)
 }
 
-func (t *throttle) accept(now time.Time, h *Host) {
-	t.refusing, t.incidents = time.Time{}, 0
-	t.accepted++
-	t.remember(h.sched.nanos(now))
-	if t.window > 0 {
-		t.open(h)
-	}
-	if t.pace > 0 {
-		t.probe(now, h)
-	}
-}
-
-func (t *throttle) remember(nanos int64) {
-	if len(t.recent) < recentAcceptances {
-		t.recent = append(t.recent, nanos)
-	} else {
-		t.recent[t.count%recentAcceptances] = nanos
-	}
-	t.count++
-}
-
-// open widens the window: slow start below the threshold, then by one a round.
-func (t *throttle) open(h *Host) {
-	if t.window < t.threshold {
-		t.window++
-	} else {
-		t.window += 1 / t.window
-	}
-	limit := h.sched.slots
-	if h.limit > 0 {
-		limit = min(limit, h.limit)
-	}
-	if t.window >= float64(limit) {
-		t.window = 0
-	}
-}
-
-// learn works out the pace when a pause has ended: not earlier, since acceptances of
-// the wave that met the refusal may still be on their way.
-func (t *throttle) learn(now time.Time) {
-	t.unlearned = false
-	passed := now.Sub(t.since).Seconds()
-	if passed > 0 && t.accepted > 0 {
-		t.setPace(t.estimate(now, passed))
-	} else if t.accepted == 0 && t.pace > 0 && t.grown >= 0 {
-		t.setPace(t.pace / 2)
-		t.grown = -1
-	}
-	t.hold = min(t.accepted, 30)
-	t.holdTill = now.Add(min(2*time.Second, 4*t.until.Sub(t.incident)))
-	t.accepted, t.grown, t.since = 0, 0, now
-	t.next = now
-}
-
-func (t *throttle) setPace(pace float64) {
-	if t.accepted < 5 && t.pace > 0 {
-		pace = max(pace, t.pace/2)
-	}
-	t.pace = pace
-}
-
-// estimate returns the rate that the host has accepted, pauses included.
-func (t *throttle) estimate(now time.Time, passed float64) float64 {
-	return float64(t.accepted) / passed
-}
-
-// probe raises the pace, the more the longer it has been accepted, until it binds no more.
-func (t *throttle) probe(now time.Time, h *Host) {
-	t.grown++
-	if now.Before(t.holdTill) {
-		t.hold = max(t.hold, t.grown)
-	}
-	if t.grown <= t.hold {
-		return
-	}
-	t.pace *= 1 + min(0.05, 0.002*float64(t.grown-t.hold))
-	if t.pace > 4*float64(h.sched.slots)/h.taken.Seconds() {
-		t.pace, t.next = 0, time.Time{}
-	}
-}
-
-// matters reports whether anything has been learnt that still holds.
-func (t *throttle) matters() bool {
-	return t.window > 0 || t.pace > 0 || !t.refusing.IsZero()
-}
+// matters reports whether anything has been learnt that may still hold.
+func (t *throttle) matters() bool { return t.lesson != nil }
