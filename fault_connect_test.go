@@ -22,7 +22,11 @@ import (
 var everywhere = []protocol{http1, http1TLS, http2}
 var onTLS = []protocol{http1TLS, http2}
 
-func TestFaultsOfLookupAndConnect(t *testing.T) { runFaults(t, connectFaults()) }
+func TestFaultsOfLookupAndConnect(t *testing.T) {
+	// What net keeps for all lookups must not be made in the virtual time of one.
+	resolverOf(replying(dnsNoName)).LookupHost(t.Context(), "name.example")
+	runFaults(t, connectFaults())
+}
 
 func connectFaults() []fault {
 	return []fault{
@@ -115,17 +119,17 @@ func dnsError(want net.DNSError) func(error) bool {
 
 // named is a URL that has a name for the host.
 func named(base string) string {
-	host, port, ok := strings.Cut(strings.TrimPrefix(base, "http://"), ":")
-	if host = "name.example"; ok {
+	host := "name.example"
+	if _, port, ok := strings.Cut(strings.TrimPrefix(base, "http://"), ":"); ok {
 		host += ":" + port
 	}
 	return "http://" + canary + "@" + host + "/?" + canary
 }
 
-// resolving has names looked up at a name server that gives these answers;
-// nil is none.
-func resolving(answer func(query []byte) []byte) func(*faultServer, *http.Transport) {
-	resolver := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+// resolverOf returns a resolver that asks a name server which gives these
+// answers; nil is none.
+func resolverOf(answer func(query []byte) []byte) *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		client, server := newMemoryConns("nameserver")
 		go func() {
 			defer server.Close()
@@ -145,6 +149,11 @@ func resolving(answer func(query []byte) []byte) func(*faultServer, *http.Transp
 		}()
 		return client, nil
 	}}
+}
+
+// resolving has the name looked up at such a name server.
+func resolving(answer func(query []byte) []byte) func(*faultServer, *http.Transport) {
+	resolver := resolverOf(answer)
 	return func(_ *faultServer, transport *http.Transport) {
 		direct, dialer := transport.DialContext, &net.Dialer{Resolver: resolver}
 		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {

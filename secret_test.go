@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,9 @@ import (
 // user information, query, fragment, headers, cookies and body of the request, some with
 // it in what the server sends; and what redirects lead to looks for it in what it gets.
 const canary = "canary93ab17"
+
+// basicCanary is how user information is sent.
+var basicCanary = base64.StdEncoding.EncodeToString([]byte(canary + ":" + canary))
 
 const secretURL = "http://user:" + canary + "@a.example/path?key=" + canary + "#" + canary
 
@@ -110,7 +114,7 @@ func checkNoSecret(t testing.TB, results []fetch.Result) {
 			errs = append(errs, attempt.Err)
 		}
 		for _, err := range errs {
-			if text := fmt.Sprintf("%v %+v %q", err, err, err); strings.Contains(text, canary) {
+			if text := fmt.Sprintf("%v %+v %q", err, err, err); strings.Contains(text, canary) || strings.Contains(text, basicCanary) {
 				t.Errorf("an error shows a secret: %s", text)
 			}
 		}

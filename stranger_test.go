@@ -717,8 +717,8 @@ func TestBlastsInBodiesThatNetHTTPGetsItself(t *testing.T) {
 			t.Run(how+", "+call, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var dead atomic.Bool
-					f, urls := newPipeFetcher(t, 1, func(conn net.Conn) net.Conn { return &mortalConn{Conn: conn, dead: &dead} })
-					urls = []string{"http://bomb/calm"}
+					f, _ := newPipeFetcher(t, 1, func(conn net.Conn) net.Conn { return &mortalConn{Conn: conn, dead: &dead} })
+					urls := []string{"http://bomb/calm"}
 					mustAllBeFine(t, urls, f.FetchAll(t.Context(), urls))
 					dead.Store(true)
 					var second *bombBody
