@@ -223,7 +223,6 @@ type crawlEvent struct {
 	ok   bool
 	took bool
 	wait time.Duration
-	back time.Duration
 }
 
 func (c crawl) run(t testing.TB) (done crawled) {
