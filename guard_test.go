@@ -373,21 +373,21 @@ func TestAnUnguardableClientIsAnOptionError(t *testing.T) {
 		client *http.Client
 		names  string
 	}{
-		"Proxy":                  {newClient(&http.Transport{Proxy: http.ProxyFromEnvironment}), "Proxy"},
-		"DefaultTransport":       {newClient(http.DefaultTransport), "Proxy"},
+		"Proxy":            {newClient(&http.Transport{Proxy: http.ProxyFromEnvironment}), "Proxy"},
+		"DefaultTransport": {newClient(http.DefaultTransport), "Proxy"},
 		//lint:ignore SA1019 a deprecated field gets around the guard all the same
-		"Dial":                   {newClient(&http.Transport{Dial: old}), "Dial "},
+		"Dial": {newClient(&http.Transport{Dial: old}), "Dial "},
 		//lint:ignore SA1019 a deprecated field gets around the guard all the same
-		"DialTLS":                {newClient(&http.Transport{DialTLS: old}), "DialTLS "},
-		"DialTLSContext":         {newClient(&http.Transport{DialTLSContext: dial}), "DialTLSContext "},
-		"TLSNextProto":           {newClient(&http.Transport{TLSNextProto: protocols}), "TLSNextProto "},
-		"another RoundTripper":   {newClient(answerAfter(0)), "roundTripFunc"},
-		"a wrapped Transport":    {newClient(struct{ *http.Transport }{&http.Transport{}}), "Transport"},
-		"no Transport":           {&http.Client{}, "Transport"},
-		"a nil Transport":        {newClient((*http.Transport)(nil)), "Transport"},
-		"http.DefaultClient":     {http.DefaultClient, "Transport"},
-		"a file RoundTripper":    {newClient(http.NewFileTransport(http.Dir("."))), "fileTransport"},
-		"Proxy and DialContext":  {newClient(&http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: dial}), "Proxy"},
+		"DialTLS":               {newClient(&http.Transport{DialTLS: old}), "DialTLS "},
+		"DialTLSContext":        {newClient(&http.Transport{DialTLSContext: dial}), "DialTLSContext "},
+		"TLSNextProto":          {newClient(&http.Transport{TLSNextProto: protocols}), "TLSNextProto "},
+		"another RoundTripper":  {newClient(answerAfter(0)), "roundTripFunc"},
+		"a wrapped Transport":   {newClient(struct{ *http.Transport }{&http.Transport{}}), "Transport"},
+		"no Transport":          {&http.Client{}, "Transport"},
+		"a nil Transport":       {newClient((*http.Transport)(nil)), "Transport"},
+		"http.DefaultClient":    {http.DefaultClient, "Transport"},
+		"a file RoundTripper":   {newClient(http.NewFileTransport(http.Dir("."))), "fileTransport"},
+		"Proxy and DialContext": {newClient(&http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: dial}), "Proxy"},
 		//lint:ignore SA1019 a deprecated field gets around the guard all the same
 		"a used one with a Dial": {newClient(used(&http.Transport{Dial: old})), "Dial "},
 	} {
