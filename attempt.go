@@ -48,6 +48,7 @@ func (w *worker) send(j *job) {
 	case j.next != nil:
 		j.result.Redirects++
 		w.drain(resp)
+		j.close() // may panic, which must not come between Keep and Release
 		j.key = hostKey(j.next.URL)
 		if err := w.engine.keepHost(j.key); err != nil {
 			j.next = nil
@@ -57,15 +58,14 @@ func (w *worker) send(j *job) {
 		w.drain(resp)
 	default:
 		j.receive(ctx, req, resp)
-		if w.engine.reusesRequest() && j.request == nil && j.result.Err == nil && resp.ProtoMajor == 1 {
-			// RoundTripper allows it once the body has been read and closed.
+		if w.engine.reuses && j.request == nil && j.result.Err == nil &&
+			resp.ProtoMajor == 1 && j.result.Redirects == 0 && len(j.result.URL) < 2<<10 {
+			// RoundTripper allows it once the body has been read and closed. A request
+			// longer than the Transport's buffer may then still be on its way out.
 			w.request = req
 		}
 	}
 }
-
-// reusesRequest reports whether nobody can have kept a GET that was answered.
-func (e *engine) reusesRequest() bool { return e.sharesHeader && e.config.bodyFunc == nil }
 
 // failUnlessDone fails the job with err, unless its context explains it.
 func (j *job) failUnlessDone(ctx context.Context, err error) {

@@ -125,6 +125,11 @@ func (b *batch) close() {
 	e.mu.Lock()
 	jobs := b.jobs
 	b.jobs = nil
+	// A task that was cancelled in its back-off is in the scheduler until it is due.
+	for b.lane.Drop(time.Now(), dropHosts) {
+		e.mu.Unlock()
+		e.mu.Lock()
+	}
 	e.mu.Unlock()
 	b.cancelJobs(maps.Values(jobs))
 	b.watching.Wait()

@@ -21,6 +21,7 @@ type engine struct {
 	header       http.Header
 	host         string // of WithHeader("Host", …)
 	sharesHeader bool   // whether nobody can change the header of a GET
+	reuses       bool   // whether a GET that was answered can be used again
 	decodesGzip  bool   // whether GETs ask for gzip themselves
 
 	// mu guards what follows and what batches and streams say that it guards. Under it
@@ -65,6 +66,7 @@ func newEngine(c *config) *engine {
 	if e.decodesGzip {
 		e.header.Set("Accept-Encoding", "gzip")
 	}
+	e.reuses = e.sharesHeader && c.bodyFunc == nil && sizeOf(e.header) < 1<<10
 	limits := sched.Config{
 		Slots:   c.concurrency,
 		Rate:    c.rate,
@@ -77,6 +79,16 @@ func newEngine(c *config) *engine {
 	}
 	e.sched = sched.New(time.Now(), limits)
 	return e
+}
+
+// sizeOf returns about what a header takes on the wire.
+func sizeOf(h http.Header) (size int) {
+	for key, values := range h {
+		for _, value := range values {
+			size += len(key) + len(value) + len(": \r\n")
+		}
+	}
+	return size
 }
 
 func (e *engine) transport() http.RoundTripper {

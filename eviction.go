@@ -46,11 +46,20 @@ func (e *engine) evictPausedLocked(now time.Time, h *sched.Host, l *lesson) (out
 	return out
 }
 
+// maxDown is how many hosts a batch remembers as given up.
+const maxDown = 65_536
+
 // evictDownLocked ends the batch's URLs of a host that cannot be connected to.
 func (b *batch) evictDownLocked(now time.Time, h *sched.Host, last error) []eviction {
 	err := &failure{ErrHostDown, lastCause(last)}
 	if b.down == nil {
 		b.down = map[string]error{}
+	}
+	if len(b.down) >= maxDown {
+		for key := range b.down { // any: it is only tried again
+			delete(b.down, key)
+			break
+		}
 	}
 	b.down[h.Key()] = err
 	ids := b.lane.Evict(now, h.Key())

@@ -82,7 +82,8 @@ func (e *engine) streamInputs(ctx context.Context, inputs iter.Seq[input], yield
 		if len(results) == 0 {
 			return
 		}
-		for _, r := range results {
+		for i, r := range results {
+			results[i] = Result{} // what was yielded is the caller's alone
 			if !yield(r) {
 				return
 			}
