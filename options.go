@@ -187,6 +187,9 @@ func WithHostConcurrency(n int) Option {
 // r a second with bursts of at most burst: in any T seconds at most
 // burst + r·T start, redirects included. r must be more than 0, and burst at
 // least 1. The default is no limit.
+//
+// A start that comes late is not made up for beyond the burst: hundreds a second
+// need a burst of a few.
 func WithRate(r rate.Limit, burst int) Option {
 	return optionFunc(func(c *config) error {
 		c.rate, c.burst = r, burst
