@@ -1,44 +1,45 @@
 package sched
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
 )
 
-// A server is a model of a host that throttles. Times count from the start of the run.
+// A server is a model of a host that throttles. Times count from the start of a run.
 type server interface {
-	// take reports whether the server takes a request that reaches it now, and if
+	// take reports whether the server takes a request that reaches it now and, if
 	// not, after what time it asks to come back; 0 is that it does not say.
 	take(now time.Duration) (ok bool, retryAfter time.Duration)
 	// leave tells the server that a request which it took has been answered.
 	leave()
-	// bound is the least time in which it can serve n requests.
-	bound(n int) time.Duration
+	// bound is the least time in which it can take n requests, for which the slots need the
+	// given time.
+	bound(n int, slots time.Duration) time.Duration
 }
 
-// says is the Retry-After of a server that knows how long the wait will be: whole
-// seconds, rounded up, and none if it does not tell.
-func says(tells bool, wait time.Duration) time.Duration {
+// retryAfter is what a server says that may tell how long the wait will be: whole
+// seconds, rounded up, and never none.
+func retryAfter(tells bool, wait time.Duration) time.Duration {
 	if !tells {
 		return 0
 	}
 	return max(1, time.Duration(math.Ceil(wait.Seconds()))) * time.Second
 }
 
-// A tokenServer is a token bucket whose rate can change.
+// A tokenServer is a token bucket that is full at first.
 type tokenServer struct {
-	rates []rateFrom // by time; the first is from 0 on
-	burst float64
-	tells bool
-	// others take so many tokens a second, at random.
-	others float64
+	rates  []rateFrom // in the order of time, the first from 0 on
+	burst  float64
+	tells  bool
+	others float64 // tokens that other clients take per second, at random
 	rand   *rand.Rand
 
-	tokens float64
-	last   time.Duration
-	next   time.Duration // when the others take one
+	spent float64 // tokens below burst
+	last  time.Duration
+	other time.Duration // when the others take the next
 }
 
 type rateFrom struct {
@@ -46,64 +47,80 @@ type rateFrom struct {
 	rate float64
 }
 
-func tokens(rate float64, burst int, tells bool) *tokenServer {
-	return &tokenServer{rates: []rateFrom{{0, rate}}, burst: float64(burst), tokens: float64(burst), tells: tells}
+func newTokenServer(tells bool, burst float64, rates ...rateFrom) *tokenServer {
+	return &tokenServer{rates: rates, burst: burst, tells: tells}
 }
 
+// rate returns the rate at an instant, and until when it holds.
 func (s *tokenServer) rate(at time.Duration) (rate float64, until time.Duration) {
-	until = math.MaxInt64
 	for _, r := range s.rates {
 		if r.from > at {
 			return rate, r.from
 		}
 		rate = r.rate
 	}
-	return rate, until
+	return rate, math.MaxInt64
 }
 
 func (s *tokenServer) refill(now time.Duration) {
 	for s.last < now {
 		rate, until := s.rate(s.last)
 		until = min(until, now)
-		s.tokens = min(s.burst, s.tokens+rate*(until-s.last).Seconds())
+		s.spent = max(0, s.spent-rate*(until-s.last).Seconds())
 		s.last = until
 	}
 }
 
+// spend takes a token, but for what rounding to nanoseconds leaves missing.
+func (s *tokenServer) spend() bool {
+	if s.burst-s.spent < 1-1e-6 {
+		return false
+	}
+	s.spent++
+	return true
+}
+
 func (s *tokenServer) take(now time.Duration) (bool, time.Duration) {
-	for s.others > 0 && s.next <= now {
-		s.refill(s.next)
-		if s.tokens >= 1 {
-			s.tokens--
-		}
-		s.next += time.Duration(s.rand.ExpFloat64() / s.others * float64(time.Second))
+	for s.others > 0 && s.other <= now {
+		s.refill(s.other)
+		s.spend()
+		s.other += time.Duration(s.rand.ExpFloat64() / s.others * float64(time.Second))
 	}
 	s.refill(now)
-	const hair = 1e-6 // what 1 ns leaves missing
-	if s.tokens >= 1-hair {
-		s.tokens--
+	if s.spend() {
 		return true, 0
 	}
 	rate, _ := s.rate(now)
-	return false, says(s.tells, time.Duration((1-s.tokens)/rate*float64(time.Second)))
+	missing := 1 - (s.burst - s.spent)
+	return false, retryAfter(s.tells, time.Duration(missing/rate*float64(time.Second)))
 }
 
 func (s *tokenServer) leave() {}
 
-func (s *tokenServer) bound(n int) time.Duration {
-	left := float64(n) - s.burst
-	var at time.Duration
-	for left > 0 {
+// bound supposes that the others get what they ask for, as they do on average. However
+// long the slots are what holds back, from then on no more can be taken than the bucket has and gets.
+func (s *tokenServer) bound(n int, slots time.Duration) time.Duration {
+	bound := slots
+	for _, r := range s.rates {
+		begun := float64(n) * min(1, r.from.Seconds()/slots.Seconds())
+		bound = max(bound, s.drained(r.from, float64(n)-begun-s.burst))
+	}
+	return bound
+}
+
+// drained returns when so many tokens have come since the given time.
+func (s *tokenServer) drained(at time.Duration, tokens float64) time.Duration {
+	for tokens > 0 {
 		rate, until := s.rate(at)
 		rate -= s.others
-		need := time.Duration(left / rate * float64(time.Second))
+		need := time.Duration(tokens / rate * float64(time.Second))
 		if need <= until-at {
 			return at + need
 		}
-		left -= rate * (until - at).Seconds()
+		tokens -= rate * (until - at).Seconds()
 		at = until
 	}
-	return at
+	return 0
 }
 
 // A windowServer takes so many requests in each window of time.
@@ -124,19 +141,19 @@ func (s *windowServer) take(now time.Duration) (bool, time.Duration) {
 		s.taken++
 		return true, 0
 	}
-	return false, says(s.tells, s.begun+s.window-now)
+	return false, retryAfter(s.tells, s.begun+s.window-now)
 }
 
 func (s *windowServer) leave() {}
 
-func (s *windowServer) bound(n int) time.Duration {
-	return time.Duration((n-1)/s.limit) * s.window
+func (s *windowServer) bound(n int, slots time.Duration) time.Duration {
+	return max(slots, time.Duration((n-1)/s.limit)*s.window)
 }
 
-// A crowdServer works on so many requests at once.
+// A crowdServer works on so many requests at a time.
 type crowdServer struct {
 	limit int
-	takes time.Duration // of one request, on average
+	takes time.Duration // on average
 	tells bool
 	busy  int
 }
@@ -146,44 +163,42 @@ func (s *crowdServer) take(time.Duration) (bool, time.Duration) {
 		s.busy++
 		return true, 0
 	}
-	return false, says(s.tells, 0)
+	return false, retryAfter(s.tells, 0)
 }
 
 func (s *crowdServer) leave() { s.busy-- }
 
-func (s *crowdServer) bound(n int) time.Duration {
-	return time.Duration(n) * s.takes / time.Duration(s.limit)
+func (s *crowdServer) bound(n int, slots time.Duration) time.Duration {
+	return max(slots, time.Duration(n)*s.takes/time.Duration(s.limit))
 }
 
-// An outage takes nothing for a while.
-type outage struct {
-	from, to  time.Duration
-	tells     bool
-	remaining bool // tells how long the outage will last, else always a second
+// An outageServer takes nothing for a while, and everything otherwise. It does not
+// know how long the outage will last.
+type outageServer struct {
+	from, to time.Duration
+	tells    bool
 }
 
-func (s *outage) take(now time.Duration) (bool, time.Duration) {
+func (s *outageServer) take(now time.Duration) (bool, time.Duration) {
 	if now < s.from || now >= s.to {
 		return true, 0
 	}
-	if s.remaining {
-		return false, says(s.tells, s.to-now)
-	}
-	return false, says(s.tells, 0)
+	return false, retryAfter(s.tells, 0)
 }
 
-func (s *outage) leave() {}
+func (s *outageServer) leave() {}
 
-func (s *outage) bound(int) time.Duration { return s.to - s.from }
+func (s *outageServer) bound(_ int, slots time.Duration) time.Duration {
+	return slots + s.to - s.from
+}
 
-// A latency is the time that requests are on their way to the server, and from there on.
+// A latency is the time that a request is on its way to the server, and from then on.
 type latency struct {
-	name           string
-	there, back    func(r *rand.Rand) time.Duration
-	mean, meanBack time.Duration
+	name        string
+	there, back func(*rand.Rand) time.Duration
 }
 
-func steady(d time.Duration) func(*rand.Rand) time.Duration {
+func evenly(d time.Duration) func(*rand.Rand) time.Duration {
 	return func(*rand.Rand) time.Duration { return d }
 }
 
@@ -191,129 +206,164 @@ func upTo(d time.Duration) func(*rand.Rand) time.Duration {
 	return func(r *rand.Rand) time.Duration { return 1 + time.Duration(r.Int64N(int64(d))) }
 }
 
+// mean is what a request takes on average, on its way there and back.
+func (l latency) mean() (there, back time.Duration) {
+	const n = 1000
+	r := rand.New(rand.NewPCG(0, 0))
+	for range n {
+		there += l.there(r)
+		back += l.back(r)
+	}
+	return there / n, back / n
+}
+
 var (
-	even    = latency{"50 ms", steady(5 * time.Millisecond), steady(45 * time.Millisecond), 50 * time.Millisecond, 45 * time.Millisecond}
-	answers = latency{"answers in up to 0.5 s", steady(5 * time.Millisecond), upTo(495 * time.Millisecond), 252 * time.Millisecond, 247 * time.Millisecond}
-	ways    = latency{"0–0.25 s each way", upTo(250 * time.Millisecond), upTo(250 * time.Millisecond), 250 * time.Millisecond, 125 * time.Millisecond}
+	steady = latency{"50 ms", evenly(5 * time.Millisecond), evenly(45 * time.Millisecond)}
+	// The server is near, but takes its time.
+	pensive = latency{"0-0.5 s to answer", evenly(5 * time.Millisecond), upTo(495 * time.Millisecond)}
+	// Requests arrive in another order, and at another pace, than they started.
+	erratic = latency{"0-0.25 s each way", upTo(250 * time.Millisecond), upTo(250 * time.Millisecond)}
 )
 
-// A crawl is a run of n URLs of one host.
+// A site is a list of URLs of one host.
+type site struct {
+	server  server
+	latency latency
+	urls    int
+
+	// What became of it.
+	requests, refused, lost int
+	starts, accepted        []time.Duration
+	took                    time.Duration
+	until                   time.Duration // what the server asked for
+}
+
+// A crawl fetches the URLs of its sites as the engine does: a refused URL goes to the back at once.
 type crawl struct {
-	server   server
-	latency  latency
+	sites    []*site
 	slots    int
-	urls     int
 	attempts int
 	seed     uint64
 	config   Config
-
-	trace func(now time.Duration, what string, h *Host)
+	watch    func(now time.Duration, h *Host) // may be nil
 }
 
-type crawled struct {
-	took     time.Duration
-	requests int
-	refused  int
-	lost     int
-	accepted []time.Duration
+// A trip is a request on its way.
+type trip struct {
+	task  Task
+	site  *site
+	there bool // it has reached the server
+	ok    bool
+	wait  time.Duration
 }
 
-type crawlEvent struct {
-	task Task
-	ok   bool
-	took bool
-	wait time.Duration
+// A crawler is a running crawl.
+type crawler struct {
+	crawl
+	t     testing.TB
+	s     *Scheduler
+	lane  *Lane
+	rand  *rand.Rand
+	now   time.Duration
+	trips heap[int64, *trip]
+	tried []int   // by ID
+	of    []*site // by ID
 }
 
-func (c crawl) run(t testing.TB) (done crawled) {
+func (c crawl) run(t testing.TB) {
 	t.Helper()
-	r := rand.New(rand.NewPCG(c.seed, 1))
 	config := c.config
 	config.Slots = c.slots
 	if config.PauseMax == 0 {
 		config.PauseBase, config.PauseMax = 200*time.Millisecond, 10*time.Second
 	}
-	s := New(start, config)
-	l := s.NewLane(nil)
-	attempts := make([]int, c.urls)
-	for id := range c.urls {
-		l.Push(start, "host", id)
+	r := &crawler{crawl: c, t: t, s: New(start, config), rand: rand.New(rand.NewPCG(c.seed, 1))}
+	r.lane = r.s.NewLane(nil)
+	for i, site := range c.sites {
+		for range site.urls {
+			r.lane.Push(start, key(i), len(r.of))
+			r.of = append(r.of, site)
+		}
 	}
-	var events heap[int64, *crawlEvent]
-	var now time.Duration
-	var until time.Duration
-	at := func() time.Time { return start.Add(now) }
-	for steps := 0; ; steps++ {
-		if steps > 100*c.urls+100_000 {
+	r.tried = make([]int, len(r.of))
+	for steps := 0; r.step(); steps++ {
+		if steps > 1000*len(r.of)+100_000 {
 			t.Fatal("it does not end")
 		}
-		for {
-			task, ok := s.Pop(at())
-			if !ok {
-				break
-			}
-			if now < until {
-				t.Fatalf("a start at %v, before the pause ends at %v", now, until)
-			}
-			attempts[task.ID]++
-			done.requests++
-			events.put(int64(now+c.latency.there(r)), &item[*crawlEvent]{value: &crawlEvent{task: task}})
-			if c.trace != nil {
-				c.trace(now, "start", task.Host())
-			}
-		}
-		next, ok := s.Next(at())
-		if ok && !next.After(at()) {
-			t.Fatalf("time stands still at %v", now)
-		}
-		nextAt := next.Sub(start)
-		if events.len() > 0 {
-			k, _ := events.min()
-			if !ok || time.Duration(k) <= nextAt {
-				ok = true
-				nextAt = time.Duration(k)
-			}
-		}
-		if !ok {
-			break
-		}
-		now = nextAt
-		for events.len() > 0 {
-			k, e := events.min()
-			if time.Duration(k) > now {
-				break
-			}
-			events.remove(events.entries[0].item)
-			if !e.took {
-				e.took = true
-				e.ok, e.wait = c.server.take(now)
-				events.put(int64(now+c.latency.back(r)), &item[*crawlEvent]{value: e})
-				continue
-			}
-			h := e.task.Host()
-			if e.ok {
-				c.server.leave()
-				s.Done(at(), e.task, Outcome{Verdict: Accepted})
-				done.took = now
-				done.accepted = append(done.accepted, now)
-				if c.trace != nil {
-					c.trace(now, "accepted", h)
-				}
-				continue
-			}
-			done.refused++
-			until = max(until, now+e.wait)
-			s.Done(at(), e.task, Outcome{Throttled, e.wait})
-			if attempts[e.task.ID] < c.attempts {
-				l.Back(at(), "host", e.task.ID)
-			} else {
-				done.lost++
-				done.took = now
-			}
-			if c.trace != nil {
-				c.trace(now, "refused", h)
-			}
+	}
+}
+
+func key(i int) string { return fmt.Sprint("host", i) }
+
+// step starts what can start, and goes on to the next instant at which anything happens.
+func (c *crawler) step() bool {
+	for task, ok := c.s.Pop(c.at()); ok; task, ok = c.s.Pop(c.at()) {
+		c.start(task)
+	}
+	at, ok := c.s.Next(c.at())
+	if ok && !at.After(c.at()) {
+		c.t.Fatalf("time stands still at %v", c.now)
+	}
+	if c.trips.len() > 0 {
+		if arrival, _ := c.trips.min(); !ok || time.Duration(arrival) <= at.Sub(start) {
+			c.arrive()
+			return true
 		}
 	}
-	return done
+	c.now = at.Sub(start)
+	return ok
+}
+
+func (c *crawler) at() time.Time { return start.Add(c.now) }
+
+func (c *crawler) start(task Task) {
+	site := c.of[task.ID]
+	if c.now < site.until {
+		c.t.Fatalf("a start at %v, when the server has asked to wait until %v", c.now, site.until)
+	}
+	c.tried[task.ID]++
+	site.requests++
+	site.starts = append(site.starts, c.now)
+	c.send(&trip{task: task, site: site}, site.latency.there)
+}
+
+func (c *crawler) send(tr *trip, takes func(*rand.Rand) time.Duration) {
+	c.trips.put(int64(c.now+takes(c.rand)), &item[*trip]{value: tr})
+}
+
+// arrive has the first trip arrive: at the server or, with the answer, back here.
+func (c *crawler) arrive() {
+	at, tr := c.trips.min()
+	c.now = time.Duration(at)
+	c.trips.remove(c.trips.entries[0].item)
+	site := tr.site
+	if !tr.there {
+		tr.there = true
+		tr.ok, tr.wait = site.server.take(c.now)
+		c.send(tr, site.latency.back)
+		return
+	}
+	site.took = c.now
+	if tr.ok {
+		site.server.leave()
+		site.accepted = append(site.accepted, c.now)
+		c.s.Done(c.at(), tr.task, Outcome{Verdict: Accepted})
+	} else {
+		c.refuse(tr)
+	}
+	if c.watch != nil {
+		c.watch(c.now, tr.task.Host())
+	}
+}
+
+func (c *crawler) refuse(tr *trip) {
+	site, id := tr.site, tr.task.ID
+	site.refused++
+	site.until = max(site.until, c.now+tr.wait)
+	c.s.Done(c.at(), tr.task, Outcome{Throttled, tr.wait})
+	if c.tried[id] < c.attempts {
+		c.lane.Back(c.at(), tr.task.Host().Key(), id)
+	} else {
+		site.lost++
+	}
 }

@@ -41,13 +41,14 @@ type lesson struct {
 	refusals int       // incidents since the last acceptance
 	probed   bool      // the pause after the incident has ended, and the probe started
 	paused   time.Duration
+	stale    int // in flight from before the incident: what hangs there must not keep a probe back
 	window   window
 	pacing   pacing
 }
 
-// room reports whether the window allows one more in flight.
+// room reports whether the window allows one more request, where so many are in flight.
 func (t *throttle) room(inFlight int) bool {
-	return t.lesson == nil || t.window.room(inFlight)
+	return t.lesson == nil || t.window.room(inFlight-t.stale)
 }
 
 // opens returns the first instant at which a start is allowed; zero is now.
@@ -85,6 +86,9 @@ func (t *throttle) probe() {
 
 // finish takes note of the outcome of a request that started at the given time.
 func (t *throttle) finish(now time.Time, h *Host, started time.Time, o Outcome) {
+	if t.lesson != nil && t.stale > 0 && !started.After(t.incident) {
+		t.stale--
+	}
 	switch o.Verdict {
 	case Accepted:
 		t.refusing = time.Time{}
@@ -100,7 +104,7 @@ func (t *throttle) finish(now time.Time, h *Host, started time.Time, o Outcome) 
 // relax takes note of an acceptance since the incident.
 func (t *throttle) relax(now time.Time, h *Host, started time.Time) {
 	t.refusals = 0
-	full := t.window.full(h.inFlight + 1)
+	full := t.window.full(h.inFlight + 1 - t.stale)
 	t.window.accept(started, full, t.waited(now, t.window.patience))
 	if t.pace > 0 {
 		t.window.open()
@@ -130,7 +134,7 @@ const (
 // without an incident, and a few acceptances each time: pauses can be very short. They can
 // be very long, too, and a host that is well again is not held back for hours.
 func (t *throttle) waited(now time.Time, n int) bool {
-	return t.accepted >= 5*n && now.Sub(t.since) >= time.Duration(n)*min(t.paused, 10*time.Second)
+	return t.accepted >= 7*n && now.Sub(t.since) >= time.Duration(n)*min(t.paused, 10*time.Second)
 }
 
 // refuse takes note of a refusal. Refusals of requests that were in flight together are
@@ -148,7 +152,7 @@ func (t *throttle) refuse(now time.Time, h *Host, started time.Time, pause time.
 	}
 	if t.incident.IsZero() || started.After(t.incident) {
 		t.blame(now, started)
-		t.incident, t.probed = now, false
+		t.incident, t.stale, t.probed = now, h.inFlight, false
 		if pause == 0 {
 			pause = doubled(max(config.PauseBase, time.Millisecond), config.PauseMax, t.refusals)
 		}
@@ -173,7 +177,10 @@ func (t *throttle) blame(now, started time.Time) {
 
 // doubled returns base·2ⁿ, at most limit.
 func doubled(base, limit time.Duration, n int) time.Duration {
-	for ; n > 0 && base < limit; n-- {
+	for ; n > 0; n-- {
+		if base > limit/2 {
+			return limit
+		}
 		base *= 2
 	}
 	return min(base, limit)

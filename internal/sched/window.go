@@ -65,8 +65,8 @@ func (w *window) open() {
 // crowd was larger than any before.
 func (w *window) shrink(started time.Time, waited bool) (alone bool) {
 	if started.Before(w.peakAt) || w.sincePeak >= w.peak {
-		// As many have been accepted at a time.
-		w.good = max(w.good, w.peak)
+		// As many have been accepted at a time, and some more may be.
+		w.good = max(w.good, w.peak+w.peak/4)
 		return false
 	}
 	alone = w.peak > w.good
