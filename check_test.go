@@ -354,6 +354,14 @@ func (f *inFlight) currentOf(host string) int {
 	return f.hosts[host]
 }
 
+// currentBut counts what is in flight to other hosts. Two counts, one
+// after the other, would not do: what they count changes in between.
+func (f *inFlight) currentBut(host string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now - f.hosts[host]
+}
+
 // hookedBody calls onClose each time it is closed.
 type hookedBody struct {
 	io.ReadCloser
