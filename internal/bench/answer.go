@@ -16,14 +16,18 @@ type answer struct {
 	lengths [][]string // values of Content-Length; nil to send chunks
 	gzip    bool
 	latency time.Duration
+	gate    *gate // nil: none
 }
 
-func newAnswer(w workload) *answer {
+func newAnswer(w workload, g *gate) *answer {
 	a := &answer{
 		header:  http.Header{"Content-Type": {"text/plain; charset=utf-8"}},
 		bodies:  w.bodies(),
 		gzip:    w.gzip,
 		latency: w.latency,
+	}
+	if w.together {
+		a.gate = g
 	}
 	if w.gzip {
 		a.header.Set("Content-Encoding", "gzip")
@@ -40,6 +44,10 @@ func newAnswer(w workload) *answer {
 }
 
 func (a *answer) send(w http.ResponseWriter, index int) {
+	if a.gate != nil && !a.gate.pass() {
+		http.Error(w, "the other requests have not come", http.StatusServiceUnavailable)
+		return
+	}
 	header := w.Header()
 	for key, values := range a.header {
 		header[key] = values

@@ -85,7 +85,7 @@ type usage struct {
 
 // run runs one contender to its end. An error says why the run does not count.
 func (b *bench) run(ctx context.Context, c contender, w workload, j job) (usage, error) {
-	if c.noHTTP2 && w.served == tlsHTTP2 {
+	if c.noHTTP2 && w.served == tlsHTTP2 || c.few && w.together {
 		return usage{}, errors.ErrUnsupported
 	}
 	directory, err := os.MkdirTemp(b.directory, c.name+"-")
@@ -96,14 +96,14 @@ func (b *bench) run(ctx context.Context, c contender, w workload, j job) (usage,
 	if w.served == tlsHTTP1 || w.served == tlsHTTP2 {
 		j.Certificate = b.certificate
 	}
-	if _, err := b.takeTally(ctx); err != nil {
+	if _, err := b.takeTally(ctx, len(j.URLs)); err != nil {
 		return usage{}, err
 	}
 	u, output, err := runProcess(ctx, c, j, directory)
 	if err != nil {
 		return usage{}, err
 	}
-	if u.tally, err = b.takeTally(ctx); err != nil {
+	if u.tally, err = b.takeTally(ctx, 0); err != nil {
 		return usage{}, err
 	}
 	if u.verdict, err = c.runner.verdict(j, output, directory); err != nil {
@@ -148,8 +148,10 @@ func (u usage) fault(w workload, requests int) error {
 	return nil
 }
 
-func (b *bench) takeTally(ctx context.Context) (t tally, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.server.Control, nil)
+// takeTally also tells the server how many requests to expect next.
+func (b *bench) takeTally(ctx context.Context, expect int) (t tally, err error) {
+	control := fmt.Sprintf("%s?expect=%d", b.server.Control, expect)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, control, nil)
 	if err != nil {
 		return t, err
 	}

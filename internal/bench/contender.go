@@ -11,6 +11,7 @@ type contender struct {
 	name    string
 	about   string
 	noHTTP2 bool
+	few     bool // cannot have thousands of requests in flight
 	runner  runner
 }
 
@@ -54,8 +55,8 @@ func contenders() []contender {
 		{name: "retryablehttp", about: "go-retryablehttp in an errgroup, tuned transport", runner: inGo{getWithRetryable}},
 		{name: "fasthttp", about: "fasthttp in a worker loop", noHTTP2: true, runner: inGo{getWithFasthttp}},
 		{name: "aiohttp", about: "Python: asyncio.gather and aiohttp", noHTTP2: true, runner: inPython{}},
-		{name: "curl", about: "curl --parallel, to files", runner: curl{}},
-		{name: "wget2", about: "wget2, to files", runner: wget2{}},
+		{name: "curl", about: "curl --parallel, to files", few: true, runner: curl{}},
+		{name: "wget2", about: "wget2, to files", few: true, runner: wget2{}},
 	}
 }
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import sys
 import zlib
 
@@ -34,6 +35,9 @@ def check(bodies, expect):
 
 def main():
     job = json.load(sys.stdin)
+    # As programs in Go do by themselves.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         bodies = asyncio.run(get_all(job["urls"], job["concurrency"]))
     except aiohttp.ClientError as error:

@@ -12,7 +12,7 @@ import (
 func newHandler(tally *counter) http.Handler {
 	answers := map[string]*answer{}
 	for _, w := range workloads() {
-		answers[w.name] = newAnswer(w)
+		answers[w.name] = newAnswer(w, &tally.gate)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tally.request(r.ProtoMajor)

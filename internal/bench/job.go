@@ -16,7 +16,12 @@ type job struct {
 	ProfileFile string      `json:"profile_file"`
 }
 
+// newJob asks for so many requests; all of them are in flight at once where the
+// workload says so.
 func newJob(c contender, w workload, reached endpoints, requests, concurrency int) job {
+	if w.together {
+		concurrency = requests
+	}
 	return job{
 		Contender:   c.name,
 		Workload:    w.name,

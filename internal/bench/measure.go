@@ -22,8 +22,9 @@ type record struct {
 	opened     []float64 // connections
 	objects    []float64 // allocated per request; none outside Go
 	bytes      []float64
-	failure    error // the last
-	left       error // why it does not take part
+	slot       []float64 // KiB of memory per request in flight
+	failure    error     // the last
+	left       error     // why it does not take part
 }
 
 // measure runs the plan and prints a table for each workload.
@@ -108,6 +109,7 @@ func (r *record) addUsage(single, all usage, requests float64) {
 	r.cpu = append(r.cpu, (all.cpu-single.cpu).Seconds()*1e6/requests)
 	r.throughput = append(r.throughput, rateOf(requests, all.wall-single.wall))
 	r.memory = append(r.memory, float64(all.peakMemory)/(1<<20))
+	r.slot = append(r.slot, float64(all.peakMemory-single.peakMemory)/(1<<10)/requests)
 	r.opened = append(r.opened, float64(all.tally.Connections))
 	if one, many := single.verdict.Malloc, all.verdict.Malloc; one != nil && many != nil {
 		r.objects = append(r.objects, (float64(many.Objects)-float64(one.Objects))/requests)
@@ -124,7 +126,7 @@ func rateOf(requests float64, took time.Duration) float64 {
 }
 
 func (r *record) addNothing() {
-	for _, values := range []*[]float64{&r.cpu, &r.throughput, &r.memory, &r.opened} {
+	for _, values := range []*[]float64{&r.cpu, &r.throughput, &r.memory, &r.slot, &r.opened} {
 		*values = append(*values, math.NaN())
 	}
 }

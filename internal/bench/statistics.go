@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"slices"
 )
@@ -22,6 +23,14 @@ func spreadOf(values []float64) spread {
 		median = (sorted[middle-1] + median) / 2
 	}
 	return spread{median: median, least: sorted[0], most: sorted[len(sorted)-1]}
+}
+
+// reach says how far the values lie apart.
+func (s spread) reach() string {
+	if math.IsNaN(s.median) {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f–%.2f", s.least, s.most)
 }
 
 // ratios divides what two contenders needed in the same round. A round in

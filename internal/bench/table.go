@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -13,14 +14,25 @@ import (
 // print writes the table of one workload. Every figure is the median of the
 // rounds; the ratio is that of the pairs, with the least and the greatest.
 func (p plan) print(output io.Writer, w workload, records []*record) {
+	concurrency := p.concurrency
+	if w.together {
+		concurrency = p.requestsFor(w)
+	}
 	fmt.Fprintf(output, "\n%s: %s. %d requests, %d at once, %d rounds, %s, %d CPUs, %s, %s\n\n",
-		w.name, w.about, p.requestsFor(w), p.concurrency, p.rounds,
+		w.name, w.about, p.requestsFor(w), concurrency, p.rounds,
 		time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.GOARCH, runtime.Version())
 	ours := referenceCPU(records)
 	table := tabwriter.NewWriter(output, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "contender\tCPU µs/request\tfetch ÷ it\tleast–most\trequests/s\tallocs/request\tbytes/request\tpeak MiB\tconnections\tbodies\t")
+	columns := columnsOf(w, ours)
+	for _, c := range columns {
+		fmt.Fprintf(table, "%s\t", c.title)
+	}
+	fmt.Fprintln(table)
 	for _, r := range records {
-		fmt.Fprintln(table, r.row(ours))
+		for i, c := range columns {
+			fmt.Fprintf(table, "%s\t", r.cell(i, c))
+		}
+		fmt.Fprintln(table)
 	}
 	table.Flush()
 	for _, r := range records {
@@ -30,19 +42,42 @@ func (p plan) print(output io.Writer, w workload, records []*record) {
 	}
 }
 
-func (r *record) row(ours []float64) string {
-	if r.left != nil {
-		return fmt.Sprintf("%s\t%v\t\t\t\t\t\t\t\t\t", r.contender.name, leftBecause(r.left))
+// A column shows one figure of every contender.
+type column struct {
+	title string
+	of    func(r *record) string
+}
+
+// columnsOf returns the columns of a workload's table; ours is what the reference needed.
+func columnsOf(w workload, ours []float64) []column {
+	columns := []column{
+		{"contender", func(r *record) string { return r.contender.name }},
+		{"CPU µs/request", func(r *record) string { return figure(r.cpu, "%.1f") }},
+		{"fetch ÷ it", func(r *record) string { return shown(spreadOf(ratios(ours, r.cpu)).median, "%.2f") }},
+		{"least–most", func(r *record) string { return spreadOf(ratios(ours, r.cpu)).reach() }},
+		{"requests/s", func(r *record) string { return figure(r.throughput, "%.0f") }},
+		{"allocs/request", func(r *record) string { return figure(r.objects, "%.1f") }},
+		{"bytes/request", func(r *record) string { return figure(r.bytes, "%.0f") }},
+		{"peak MiB", (*record).peak},
+		{"connections", func(r *record) string { return figure(r.opened, "%.0f") }},
+		{"bodies", (*record).bodies},
 	}
-	ratio := spreadOf(ratios(ours, r.cpu))
-	reach := "–"
-	if !math.IsNaN(ratio.median) {
-		reach = fmt.Sprintf("%.2f–%.2f", ratio.least, ratio.most)
+	if w.together {
+		slot := column{"KiB/slot", func(r *record) string { return figure(r.slot, "%.1f") }}
+		columns = slices.Insert(columns, 8, slot)
 	}
-	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t", r.contender.name,
-		figure(r.cpu, "%.1f"), shown(ratio.median, "%.2f"), reach,
-		figure(r.throughput, "%.0f"), figure(r.objects, "%.1f"), figure(r.bytes, "%.0f"),
-		r.peak(), figure(r.opened, "%.0f"), r.bodies())
+	return columns
+}
+
+// cell returns what a column shows; of a contender that takes no part only why.
+func (r *record) cell(i int, c column) string {
+	switch {
+	case r.left == nil || i == 0:
+		return c.of(r)
+	case i == 1:
+		return leftBecause(r.left)
+	}
+	return ""
 }
 
 // peak marks a figure that is no more than this process's own: a child starts

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 )
 
@@ -14,8 +15,10 @@ type tally struct {
 	HTTP2       int64
 }
 
-// A counter counts a tally, and hands it out over HTTP.
+// A counter counts a tally, and hands it out over HTTP. Its gate expects as many
+// requests as who asks for the tally announces.
 type counter struct {
+	gate                      gate
 	connections, http1, http2 atomic.Int64
 }
 
@@ -38,6 +41,12 @@ func (c *counter) take() tally {
 	return tally{Connections: c.connections.Swap(0), HTTP1: c.http1.Swap(0), HTTP2: c.http2.Swap(0)}
 }
 
-func (c *counter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	expected, err := strconv.Atoi(r.FormValue("expect"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	c.gate.expect(expected)
 	json.NewEncoder(w).Encode(c.take())
 }

@@ -14,7 +14,8 @@ type workload struct {
 	chunked  bool
 	gzip     bool
 	latency  time.Duration
-	requests int // of one run, unless the caller says otherwise
+	together bool // all requests in flight at once: each is held until all are there
+	requests int  // of one run, unless the caller says otherwise
 }
 
 // A listenerKind is one of the ways in which the server can be reached.
@@ -38,6 +39,7 @@ func workloads() []workload {
 		{name: "gzip", about: "16 KiB bodies, compressed", served: plainHTTP, size: 16 << 10, gzip: true, requests: 5_000},
 		{name: "latency", about: "1 KiB bodies from one host that takes 5 ms", served: plainHTTP, size: 1 << 10, latency: 5 * time.Millisecond, requests: 5_000},
 		{name: "hosts", about: "1 KiB bodies from 200 hosts that take 5 ms", served: manyHosts, size: 1 << 10, latency: 5 * time.Millisecond, requests: 5_000},
+		{name: "inflight", about: "1 KiB bodies from 200 hosts, all requests in flight at once", served: manyHosts, size: 1 << 10, together: true, requests: 10_000},
 	}
 }
 
