@@ -52,6 +52,18 @@ func waitForLeaks() string {
 	}
 }
 
+// goroutinesSince counts the goroutines there are in addition to those before. It looks
+// again when they are more than allowed, since one that has been replaced may not have got
+// round to its exit.
+func goroutinesSince(before, allowed int) int {
+	n := runtime.NumGoroutine() - before
+	for try := 0; try < 10 && n > allowed; try++ {
+		time.Sleep(time.Millisecond)
+		n = min(n, runtime.NumGoroutine()-before)
+	}
+	return n
+}
+
 func libraryGoroutines() string {
 	buf := make([]byte, 1<<16)
 	for {

@@ -725,13 +725,7 @@ func TestAMillionURLsStreamInBoundedMemory(t *testing.T) {
 				var stats runtime.MemStats
 				runtime.ReadMemStats(&stats)
 				heap, inUse = max(heap, stats.HeapAlloc), max(inUse, stats.HeapInuse)
-				now := runtime.NumGoroutine() - before
-				for try := 0; try < 5 && now > concurrency+4; try++ {
-					// One that has been replaced may not have got round to its exit.
-					time.Sleep(time.Millisecond)
-					now = min(now, runtime.NumGoroutine()-before)
-				}
-				goroutines = max(goroutines, now)
+				goroutines = max(goroutines, goroutinesSince(before, concurrency+4))
 			}
 		}
 		if n != total {
