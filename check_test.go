@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/batchhttp/fetch"
@@ -44,12 +45,31 @@ func checkNoLeaks(t testing.TB) {
 // there after 2 s: one that has done its work can take a moment to exit.
 func waitForLeaks() string {
 	for wait := time.Millisecond; ; wait *= 2 {
-		left := libraryGoroutines()
+		left := libraryGoroutines("")
 		if left == "" || wait > 1300*time.Millisecond {
 			return left
 		}
 		time.Sleep(wait)
 	}
+}
+
+// A check that sees nothing would pass everything.
+func TestGoroutinesOfTheLibraryAreSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFetcher(t, over(answerAfter(time.Second)))
+		urls := numbered("http://a.example", 1)
+		var call sync.WaitGroup
+		call.Go(func() { mustAllBeFine(t, urls, f.FetchAll(t.Context(), urls)) })
+		synctest.Wait()
+		if bubbleGoroutines() == "" {
+			t.Error("a request is in flight, and no goroutine is seen")
+		}
+		call.Wait()
+		synctest.Wait()
+		if left := bubbleGoroutines(); left != "" {
+			t.Errorf("goroutines are left:\n\n%s", left)
+		}
+	})
 }
 
 // goroutinesSince counts the goroutines there are in addition to those before. It looks
@@ -64,7 +84,12 @@ func goroutinesSince(before, allowed int) int {
 	return n
 }
 
-func libraryGoroutines() string {
+// bubbleGoroutines returns the stacks of the library's goroutines in the bubble of the test.
+// Those that an earlier test has left to net/http may still be on their way out.
+func bubbleGoroutines() string { return libraryGoroutines("synctest bubble") }
+
+// libraryGoroutines returns the stacks of the library's goroutines whose first line contains where.
+func libraryGoroutines(where string) string {
 	buf := make([]byte, 1<<16)
 	for {
 		n := runtime.Stack(buf, true)
@@ -76,6 +101,9 @@ func libraryGoroutines() string {
 	}
 	var left []string
 	for stack := range strings.SplitSeq(string(buf), "\n\n") {
+		if head, _, _ := strings.Cut(stack, "\n"); !strings.Contains(head, where) {
+			continue
+		}
 		ours := strings.Contains(stack, "batchhttp/fetch.") || strings.Contains(stack, "batchhttp/fetch/internal/")
 		// The goroutine of a test may itself be in the package.
 		if ours && !strings.Contains(stack, "testing.tRunner(") {

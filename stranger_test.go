@@ -455,7 +455,7 @@ func blowUp(t *testing.T, p place, b blast, call string, run func(*fetch.Fetcher
 	}
 	other.Wait()
 	synctest.Wait()
-	if left := libraryGoroutines(); left != "" {
+	if left := bubbleGoroutines(); left != "" {
 		t.Errorf("goroutines are left:\n\n%s", left)
 	}
 	start = time.Now()
@@ -701,7 +701,7 @@ func sendBlasts(t *testing.T, f *fetch.Fetcher, b blast, reqs []*http.Request, r
 		checkOneError(t, reqs, results, false)
 	}
 	synctest.Wait()
-	if left := libraryGoroutines(); left != "" {
+	if left := bubbleGoroutines(); left != "" {
 		t.Errorf("goroutines are left:\n\n%s", left)
 	}
 }
@@ -899,7 +899,7 @@ func blowUpAround(t *testing.T, bad func(f *fetch.Fetcher)) {
 	}
 	other.Wait()
 	synctest.Wait()
-	if left := libraryGoroutines(); left != "" {
+	if left := bubbleGoroutines(); left != "" {
 		t.Errorf("goroutines are left:\n\n%s", left)
 	}
 	start = time.Now()

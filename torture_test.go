@@ -749,7 +749,7 @@ func (r *torture) run(opts []fetch.Option, concurrency int, c tortureCall) (e to
 // and that the limits were kept.
 func (r *torture) checkNothingLeft(concurrency int) {
 	r.t.Helper()
-	if left := libraryGoroutines(); left != "" {
+	if left := bubbleGoroutines(); left != "" {
 		r.t.Errorf("goroutines are left:\n\n%s", left)
 	}
 	if r.flight.current() != 0 || r.flight.most() > concurrency {
