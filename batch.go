@@ -205,6 +205,7 @@ func (b *batch) queueLocked(now time.Time, j *job) error {
 		return err
 	}
 	b.jobs[j.id] = j
+	j.era = b.lane.Era()
 	switch {
 	case j.result.Attempts == 0:
 		b.lane.Push(now, j.key, j.id)
@@ -299,7 +300,8 @@ func (b *batch) expire(ctx context.Context, id int) {
 	e, err := b.engine, cancelled(ctx)
 	e.mu.Lock()
 	j := b.jobs[id]
-	if j == nil || j.evicted || b.stopped {
+	now := time.Now()
+	if j == nil || b.stopped || !b.lane.Cancel(now, j.key, id, j.era, j.due.After(now)) {
 		// It is in flight, or not queued yet, or not any more.
 		if b.expired == nil {
 			b.expired = map[int]error{}
@@ -308,9 +310,7 @@ func (b *batch) expire(ctx context.Context, id int) {
 		e.mu.Unlock()
 		return
 	}
-	now := time.Now()
 	delete(b.jobs, id)
-	b.lane.Cancel(now, j.key, id, j.due.After(now))
 	j.result.Waited += now.Sub(j.since)
 	e.mu.Unlock()
 	j.unsubscribe = nil

@@ -435,8 +435,7 @@ func (w *worker) passOnLocked(now time.Time, j *job) []eviction {
 	if err == nil {
 		return nil
 	}
-	b.jobs[j.id] = j
-	return []eviction{b.evictLocked([]int{j.id}, err)}
+	return b.evictLocked(j, err)
 }
 
 // releaseLocked gives the slot back, and returns the tasks that end because of what

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"iter"
 	"time"
 
 	"github.com/batchhttp/fetch/internal/sched"
@@ -10,20 +11,26 @@ import (
 // it is finished they count as in flight.
 type eviction struct {
 	batch *batch
-	ids   []int
+	ids   iter.Seq[int]
 	err   error
 }
 
-func (b *batch) evictLocked(ids []int, err error) eviction {
-	b.inFlight += len(ids)
-	if !b.lazy { // only requests have contexts of their own
-		for _, id := range ids {
-			if j := b.jobs[id]; j != nil {
-				j.evicted = true
-			}
-		}
+// evictHostLocked takes the batch's tasks of a host out of the scheduler.
+func (b *batch) evictHostLocked(now time.Time, key string, err error) []eviction {
+	tasks := b.lane.Evict(now, key)
+	if tasks.Count == 0 {
+		return nil
 	}
-	return eviction{b, ids, err}
+	b.inFlight += tasks.Count
+	return []eviction{{b, tasks.IDs(), err}}
+}
+
+// evictLocked does it with a job that is not in the scheduler.
+func (b *batch) evictLocked(j *job, err error) []eviction {
+	b.jobs[j.id] = j
+	j.era = neverQueued
+	b.inFlight++
+	return []eviction{{b, func(yield func(int) bool) { yield(j.id) }, err}}
 }
 
 // evictPausedLocked ends the URLs that wait for a host whose pause is too
@@ -38,9 +45,7 @@ func (e *engine) evictPausedLocked(now time.Time, h *sched.Host, l *lesson) (out
 	for lane := range h.Lanes() {
 		b := lane.Owner.(*batch)
 		if tooLong || !b.fits(until) || b.givesUpLocked(now, h) {
-			if ids := lane.Evict(now, h.Key()); len(ids) > 0 {
-				out = append(out, b.evictLocked(ids, err))
-			}
+			out = append(out, b.evictHostLocked(now, h.Key(), err)...)
 		}
 	}
 	return out
@@ -62,11 +67,7 @@ func (b *batch) evictDownLocked(now time.Time, h *sched.Host, last error) []evic
 		}
 	}
 	b.down[h.Key()] = err
-	ids := b.lane.Evict(now, h.Key())
-	if len(ids) == 0 {
-		return nil
-	}
-	return []eviction{b.evictLocked(ids, err)}
+	return b.evictHostLocked(now, h.Key(), err)
 }
 
 // lastCause returns the cause of an *Error, which has no prefix and no URL.
@@ -99,7 +100,7 @@ func (b *batch) refusalLocked(now time.Time, key string) error {
 
 // finish ends the tasks. It is called without the engine's lock.
 func (v eviction) finish() {
-	for _, id := range v.ids {
+	for id := range v.ids {
 		v.batch.finishEvicted(id, v.err)
 	}
 }

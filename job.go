@@ -22,7 +22,7 @@ type job struct {
 	result *Result // in the list, or that of a streamJob
 
 	request     *http.Request // the caller's, of DoAll; nil for a GET of result.URL
-	evicted     bool          // out of the scheduler, and about to be ended
+	era         int           // of the lane when it was queued
 	bodyTaken   bool          // whether request.Body has been handed on
 	unsubscribe func() bool   // from the context of request
 
@@ -39,6 +39,9 @@ type job struct {
 	body   *requestBody   // likewise
 	reader bodyReader     // of resp
 }
+
+// neverQueued is before any era.
+const neverQueued = -1
 
 // fail gives the job its error.
 func (j *job) fail(err error) {

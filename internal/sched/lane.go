@@ -19,6 +19,7 @@ type Lane struct {
 	turn   item[*Lane] // in sched.lanes, while a queue is ready
 
 	queues map[string]*queue
+	era    int // the evictions so far
 	ready  heap[int, *queue]
 	// known and unknown have the ready queues of hosts that can be critical, by
 	// their own lower bound, negated: in seconds where it is known how long
@@ -73,28 +74,36 @@ func (l *Lane) Delay(now time.Time, key string, id, place int, due time.Time) {
 	q.settle(now)
 }
 
-// Cancel forgets a task that has not started; delayed says whether it is
-// due after now. It costs a little memory until the task's turn would have come.
-func (l *Lane) Cancel(now time.Time, key string, id int, delayed bool) {
+// Era changes with every eviction. Who may cancel a task must know in which era it
+// was queued: the scheduler cannot tell where a task is without looking at all of its host's.
+func (l *Lane) Era() int { return l.era }
+
+// Cancel forgets a task that has not started, and reports whether it had not been
+// evicted. era is that in which it was queued; delayed says whether it is due after
+// now. It costs a little memory until the task's turn would have come.
+func (l *Lane) Cancel(now time.Time, key string, id, era int, delayed bool) bool {
 	q := l.queues[key]
-	if q == nil {
-		return
+	if q == nil || era < q.era {
+		return false
 	}
 	q.release(now)
 	q.cancel(id, delayed)
 	q.settle(now)
+	return true
 }
 
 // Evict forgets the tasks of a host that have not started, delayed ones
-// included, and returns them.
-func (l *Lane) Evict(now time.Time, key string) []int {
+// included, and hands them over.
+func (l *Lane) Evict(now time.Time, key string) Evicted {
 	q := l.queues[key]
-	if q == nil {
-		return nil
+	if q == nil || q.queued+q.delayed == 0 {
+		return Evicted{}
 	}
-	ids := q.evict()
+	l.era++
+	evicted := q.evict()
+	q.era = l.era
 	q.settle(now)
-	return ids
+	return evicted
 }
 
 // Hold lets no task of the lane start whose place in the order is after

@@ -38,6 +38,7 @@ type modelLane struct {
 	lane    *Lane
 	served  int
 	waiting []*modelTask
+	evicted []*modelTask
 	nextID  int
 	last    int // the greatest place
 	held    bool
@@ -49,6 +50,7 @@ type modelTask struct {
 	id, place int
 	host      string
 	due       time.Time
+	era       int // of the lane when it was queued
 }
 
 type modelBucket struct {
@@ -344,7 +346,7 @@ func (g *game) push(l *modelLane, key string) {
 	g.introduced(key, func() {
 		g.note("push lane %v %s %d", l.lane.Owner, key, l.nextID)
 		l.lane.Push(g.m.now, key, l.nextID)
-		l.waiting = append(l.waiting, &modelTask{id: l.nextID, place: l.nextID, host: key})
+		l.waiting = append(l.waiting, &modelTask{id: l.nextID, place: l.nextID, host: key, era: l.lane.Era()})
 		l.last = max(l.last, l.nextID)
 		l.nextID++
 	})
@@ -465,6 +467,7 @@ func (g *game) done() {
 					lane.Return(g.m.now, t.host, t.id, t.place)
 				}
 				g.note("again lane %v %s %d at place %d, due %v", lane.Owner, t.host, t.id, t.place, t.due.Sub(start))
+				t.era = lane.Era()
 				f.lane.waiting = append(f.lane.waiting, t)
 			})
 		}
@@ -519,13 +522,21 @@ func (g *game) permit() {
 
 func (g *game) cancel() {
 	l := g.lane()
+	if n := len(l.evicted); n > 0 && !l.dropped && g.choose(2) == 0 {
+		t := l.evicted[g.choose(n)]
+		if l.lane.Cancel(g.m.now, t.host, t.id, t.era, t.due.After(g.m.now)) {
+			g.fail("task %d of %s was cancelled although it is evicted", t.id, t.host)
+		}
+	}
 	if l.dropped || len(l.waiting) == 0 {
 		return
 	}
 	i := g.choose(len(l.waiting))
 	t := l.waiting[i]
 	g.note("cancel lane %v %s %d, due %v", l.lane.Owner, t.host, t.id, t.due.Sub(start))
-	l.lane.Cancel(g.m.now, t.host, t.id, t.due.After(g.m.now))
+	if !l.lane.Cancel(g.m.now, t.host, t.id, t.era, t.due.After(g.m.now)) {
+		g.fail("task %d of %s was not cancelled", t.id, t.host)
+	}
 	l.waiting = slices.Delete(l.waiting, i, i+1)
 	g.gone = append(g.gone, t.due)
 }
@@ -536,19 +547,20 @@ func (g *game) evict() {
 		return
 	}
 	g.note("evict lane %v %s", l.lane.Owner, key)
-	got := l.lane.Evict(g.m.now, key)
+	evicted := l.lane.Evict(g.m.now, key)
+	got := slices.Sorted(evicted.IDs())
 	var want []int
 	l.waiting = slices.DeleteFunc(l.waiting, func(t *modelTask) bool {
 		if t.host != key {
 			return false
 		}
 		want = append(want, t.id)
+		l.evicted = append(l.evicted, t)
 		return true
 	})
-	slices.Sort(got)
 	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		g.fail("evicted %v, not %v", got, want)
+	if !slices.Equal(got, want) || evicted.Count != len(want) {
+		g.fail("evicted %d: %v, not %v", evicted.Count, got, want)
 	}
 }
 

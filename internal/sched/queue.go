@@ -1,9 +1,6 @@
 package sched
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // A queue has one lane's tasks of one host. With anything queued it is in
 // exactly one place: ready in its lane, parked at its host, or on its lane's shelf.
@@ -15,6 +12,7 @@ type queue struct {
 	head     int              // of fresh
 	returned heap[int, int]   // that came back, by their place in the order
 	gone     map[int]struct{} // cancelled, but still in fresh, returned or later
+	era      int              // of the lane when the queue was made or last evicted
 	queued   int              // without the cancelled, as the other counts
 	delayed  int
 	inFlight int
@@ -36,7 +34,7 @@ type queue struct {
 }
 
 func newQueue(l *Lane, h *Host) *queue {
-	q := &queue{lane: l, host: h}
+	q := &queue{lane: l, host: h, era: l.era}
 	q.ready.value, q.critical.value, q.parked.value, q.shelved.value, q.due.value = q, q, q, q, q
 	h.join(q)
 	return q
@@ -184,18 +182,14 @@ func (q *queue) clear() {
 	q.settleDue()
 }
 
-// evict empties the queue but for what is in flight, and returns the tasks that it had.
-func (q *queue) evict() []int {
-	ids := slices.Clone(q.fresh[q.head:])
-	for _, e := range q.returned.entries {
-		ids = append(ids, e.item.value)
+// evict empties the queue but for what is in flight, and hands over the tasks that it had.
+func (q *queue) evict() Evicted {
+	e := Evicted{
+		Count: q.queued + q.delayed, fresh: q.fresh[q.head:],
+		returned: q.returned.entries, later: q.later.entries, gone: q.gone,
 	}
-	for _, e := range q.later.entries {
-		ids = append(ids, e.item.value.id)
-	}
-	ids = slices.DeleteFunc(ids, q.forget)
 	q.clear()
-	return ids
+	return e
 }
 
 // promote moves a task that came back to the front.

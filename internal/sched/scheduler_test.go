@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -165,10 +166,10 @@ func TestCancelledTasksDoNotStart(t *testing.T) {
 	due := start.Add(time.Second)
 	l.Delay(start, "a", task.ID, task.ID, due)
 	s.Done(start, task, Outcome{})
-	l.Cancel(start, "a", 0, true)
-	l.Cancel(start, "a", 3, false)
-	l.Cancel(start, "a", 1, false)
-	l.Cancel(start, "b", 4, false)
+	l.Cancel(start, "a", 0, l.Era(), true)
+	l.Cancel(start, "a", 3, l.Era(), false)
+	l.Cancel(start, "a", 1, l.Era(), false)
+	l.Cancel(start, "b", 4, l.Era(), false)
 	var got []int
 	for {
 		task, ok := s.Pop(due)
@@ -196,9 +197,29 @@ func TestCancelAtTheInstantADelayEnds(t *testing.T) {
 	due := start.Add(time.Second)
 	l.Delay(start, "a", 0, 0, due)
 	s.Done(start, task, Outcome{})
-	l.Cancel(due, "a", 0, due.After(due))
+	l.Cancel(due, "a", 0, l.Era(), due.After(due))
 	if _, ok := s.Pop(due); ok || len(s.hosts) > 0 {
 		t.Error("the cancelled task started, or its host is kept")
+	}
+}
+
+// The owner evicts under its lock, which must not last longer for a host with many tasks.
+func TestEvictCopiesNothing(t *testing.T) {
+	const n = 100_000
+	s := New(start, Config{Slots: 1})
+	l := s.NewLane(nil)
+	for id := range n {
+		l.Push(start, "a", id)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	evicted := l.Evict(start, "a")
+	runtime.ReadMemStats(&after)
+	if bytes := after.TotalAlloc - before.TotalAlloc; bytes > 4096 {
+		t.Errorf("allocated %d bytes", bytes)
+	}
+	if got := slices.Collect(evicted.IDs()); evicted.Count != n || len(got) != n || len(s.hosts) > 0 {
+		t.Errorf("evicted %d, of which %d are yielded, and %d hosts are left", evicted.Count, len(got), len(s.hosts))
 	}
 }
 
