@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -772,7 +774,9 @@ func TestABodyThatNetHTTPGetsItselfDoesNotOutlastTheAttempt(t *testing.T) {
 		closed := make(chan struct{})
 		req := posting(t, newBombBody(nil, nil), func() (io.ReadCloser, error) {
 			dead.Store(false)
-			return newBombBody(func() { <-closed }, sync.OnceFunc(func() { close(closed) })), nil
+			body := newBombBody(func() { <-closed }, sync.OnceFunc(func() { close(closed) }))
+			body.Reader = iotest.ErrReader(os.ErrClosed) // data could still get through at the last instant
+			return body, nil
 		})
 		start := time.Now()
 		r := f.DoAll(t.Context(), []*http.Request{req})[0]
