@@ -8,7 +8,7 @@ import (
 
 func getWithFasthttp(_ context.Context, urls []string, concurrency int) ([][]byte, error) {
 	client := &fasthttp.Client{MaxConnsPerHost: concurrency, ReadTimeout: attemptTimeout, WriteTimeout: attemptTimeout}
-	return workers(urls, concurrency, func(url string) ([]byte, error) {
+	return workers(urls, concurrency, func(_ int, url string) ([]byte, error) {
 		request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 		defer fasthttp.ReleaseRequest(request)
 		defer fasthttp.ReleaseResponse(response)

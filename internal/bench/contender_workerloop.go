@@ -13,7 +13,7 @@ import (
 // retries, limits or redirect rules: the least that a library can be compared with.
 func getWithWorkerLoop(ctx context.Context, urls []string, concurrency int) ([][]byte, error) {
 	client := &http.Client{Transport: tunedTransport(concurrency)}
-	return workers(urls, concurrency, func(url string) ([]byte, error) {
+	return workers(urls, concurrency, func(_ int, url string) ([]byte, error) {
 		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 		defer cancel()
 		request, err := http.NewRequestWithContext(attempt, http.MethodGet, url, nil)
@@ -25,7 +25,7 @@ func getWithWorkerLoop(ctx context.Context, urls []string, concurrency int) ([][
 }
 
 // workers calls get for every URL, on as many goroutines as may be in flight.
-func workers(urls []string, concurrency int, get func(url string) ([]byte, error)) ([][]byte, error) {
+func workers(urls []string, concurrency int, get func(i int, url string) ([]byte, error)) ([][]byte, error) {
 	bodies := make([][]byte, len(urls))
 	var g errgroup.Group
 	var next atomic.Int64
@@ -36,7 +36,7 @@ func workers(urls []string, concurrency int, get func(url string) ([]byte, error
 				if i >= len(urls) {
 					return nil
 				}
-				body, err := get(urls[i])
+				body, err := get(i, urls[i])
 				if err != nil {
 					return err
 				}
