@@ -85,10 +85,15 @@ func (w *worker) roundTrip(j *job, req *http.Request) (*http.Response, error) {
 			req.AddCookie(cookie)
 		}
 	}
+	var a *attempt
 	if e.own != nil {
-		attemptOf(req.Context()).dials.Store(0)
+		a = attemptOf(req.Context())
+		a.begin(req)
 	}
 	resp, err := e.transport().RoundTrip(req)
+	if a != nil {
+		a.end()
+	}
 	if resp != nil && resp.Body == nil {
 		resp.Body = http.NoBody
 		if resp.ContentLength > 0 && !bodyless(req.Method, resp.StatusCode) {

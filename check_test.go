@@ -488,6 +488,11 @@ func (c *connCounter) counts() (open, most, total int) {
 
 // waitForNone reports whether all are closed, within 2 s: the server hears of
 // it a moment after the client has done it.
+func (c *connCounter) opened() int {
+	_, _, total := c.counts()
+	return total
+}
+
 func (c *connCounter) waitForNone() bool {
 	for range 200 {
 		if open, _, _ := c.counts(); open == 0 {

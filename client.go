@@ -1,21 +1,19 @@
 package fetch
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // An ownClient is the transport of a Fetcher that was given no client, or one that is to be
 // guarded. It knows its connections, so that none is left open at the end.
 type ownClient struct {
-	transport *http.Transport
-	dialer    net.Dialer
+	transport  *http.Transport
+	dialer     net.Dialer
+	handshakes handshakes
+	mostDials  int // for one request
 
 	mu     sync.Mutex
 	conns  map[*trackedConn]struct{}
@@ -29,8 +27,10 @@ const (
 
 func newOwnClient(c *config) *ownClient {
 	own := &ownClient{
-		dialer: net.Dialer{KeepAlive: 30 * time.Second},
-		conns:  map[*trackedConn]struct{}{},
+		dialer:     net.Dialer{KeepAlive: 30 * time.Second},
+		conns:      map[*trackedConn]struct{}{},
+		handshakes: handshakes{first: map[string]*handshake{}, http1: map[string]struct{}{}},
+		mostDials:  mostDials(c.concurrency),
 	}
 	if c.guard != nil {
 		own.dialer.ControlContext = c.guard.ControlContext
@@ -73,80 +73,6 @@ func newOwnClient(c *config) *ownClient {
 	return own
 }
 
-// attemptKey is the key of the *attempt in the context of one.
-type attemptKey struct{}
-
-// An attempt is what dials know of whom they are for.
-type attempt struct {
-	ctx   context.Context
-	dials atomic.Int32 // for the request at hand
-}
-
-func attemptOf(ctx context.Context) *attempt {
-	a, _ := ctx.Value(attemptKey{}).(*attempt)
-	return a
-}
-
-// mostDials is how often one request may connect. net/http connects anew, at once and without
-// end, as long as an HTTP/2 server hands the request back (GOAWAY, or a reset with PROTOCOL_ERROR).
-const mostDials = 8
-
-var errHandedBack = errors.New("the server hands the request back on every connection")
-
-// attemptContext returns a context for attempts that ends with parent or by
-// cancel. net/http dials in a context that has the values of the request's but goes on
-// when that ends: through the value dials find out.
-func attemptContext(parent context.Context) (context.Context, context.CancelCauseFunc) {
-	ctx, cancel := context.WithCancelCause(parent)
-	return context.WithValue(ctx, attemptKey{}, &attempt{ctx: ctx}), cancel
-}
-
-// dialContext returns a context that ends with the attempt that dials, too.
-func dialContext(ctx context.Context, timeout time.Duration) (context.Context, func()) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	a := attemptOf(ctx)
-	if a == nil {
-		return ctx, cancel
-	}
-	stop := context.AfterFunc(a.ctx, cancel)
-	return ctx, func() {
-		stop()
-		cancel()
-	}
-}
-
-func (o *ownClient) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if a := attemptOf(ctx); a != nil && a.dials.Add(1) > mostDials {
-		return nil, errHandedBack
-	}
-	ctx, cancel := dialContext(ctx, dialTimeout)
-	defer cancel()
-	return o.track(o.dialer.DialContext(ctx, network, address))
-}
-
-// dialTLS dials and shakes hands. net/http would shake hands itself, but go
-// on with that, and count the connection, when the attempt has long ended.
-func (o *ownClient) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := o.dial(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	ctx, cancel := dialContext(ctx, handshakeTimeout)
-	defer cancel()
-	secured := tls.Client(conn, &tls.Config{ServerName: host, NextProtos: []string{"h2", "http/1.1"}})
-	if err := secured.HandshakeContext(ctx); err != nil {
-		conn.Close()
-		// As of a dial: nothing of a request has been sent.
-		return nil, &net.OpError{Op: "dial", Net: network, Addr: conn.RemoteAddr(), Err: err}
-	}
-	return secured, nil
-}
-
 // close closes every connection, those of HTTP/2 too that are not idle yet
 // although their streams have been cancelled.
 func (o *ownClient) close() {
@@ -172,7 +98,7 @@ func (o *ownClient) track(conn net.Conn, err error) (net.Conn, error) {
 		conn.Close()
 		return nil, net.ErrClosed
 	}
-	tracked := &trackedConn{Conn: conn, owner: o}
+	tracked := &trackedConn{Conn: conn, owner: o, closed: make(chan struct{})}
 	o.conns[tracked] = struct{}{}
 	return tracked, nil
 }
@@ -180,11 +106,17 @@ func (o *ownClient) track(conn net.Conn, err error) (net.Conn, error) {
 type trackedConn struct {
 	net.Conn
 	owner *ownClient
+
+	closing sync.Once
+	closed  chan struct{}
 }
 
 func (c *trackedConn) Close() error {
-	c.owner.mu.Lock()
-	delete(c.owner.conns, c)
-	c.owner.mu.Unlock()
+	c.closing.Do(func() {
+		c.owner.mu.Lock()
+		delete(c.owner.conns, c)
+		c.owner.mu.Unlock()
+		close(c.closed)
+	})
 	return c.Conn.Close()
 }

@@ -142,7 +142,8 @@ func (c *config) settle() {
 // WithClient sends the requests with c's Transport, Jar, CheckRedirect and
 // Timeout. Nothing of c is changed, and its idle connections are never
 // closed. The default, and what nil means, is a client of the Fetcher's own,
-// with connection pools as large as the limits.
+// with connection pools as large as the limits, and one connection to an origin that
+// speaks HTTP/2: while the first is opened, others wait for it, up to 300 ms.
 //
 // Mind the pool: a client without a Transport is [http.DefaultTransport],
 // which keeps 2 idle connections to a host, so that most requests to a busy

@@ -1,0 +1,138 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"sync"
+	"time"
+)
+
+// Of many first requests to an https origin each would connect, only to find that one
+// connection of HTTP/2 carries them all. So while one shakes hands, those that come
+// after it wait to see which protocol that will be.
+
+// handshakes knows the origins of a client by the address that is dialled.
+type handshakes struct {
+	mu    sync.Mutex
+	first map[string]*handshake // to each address, while it is to be waited for
+	http1 map[string]struct{}   // where there is nothing to wait for
+}
+
+// A handshake is the first to an address.
+type handshake struct {
+	ended chan struct{}
+	conn  *trackedConn // of HTTP/2, or nil; set before ended is closed
+}
+
+const (
+	// handshakePatience is how long a request waits for another's handshake: longer than most
+	// take. It is also what a server can cost that never ends its first.
+	handshakePatience = 300 * time.Millisecond
+	// maxHTTP1 is how many addresses are remembered.
+	maxHTTP1 = 4096
+)
+
+// join returns the handshake to wait for, if there is one, or makes a first one
+// for the caller to settle.
+func (h *handshakes) join(address string) (other, mine *handshake) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.http1[address]; ok {
+		return nil, nil
+	}
+	if other = h.first[address]; other != nil {
+		return other, nil
+	}
+	mine = &handshake{ended: make(chan struct{})}
+	h.first[address] = mine
+	return nil, mine
+}
+
+// settle says what a handshake has come to: conn is nil if it failed. mine is what join has
+// made for it, or nil. Whichever succeeds ends the first, which may hang.
+func (h *handshakes) settle(address string, mine *handshake, conn *tls.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	http2 := conn != nil && conn.ConnectionState().NegotiatedProtocol == "h2"
+	if conn != nil && !http2 {
+		h.remember(address)
+	}
+	first := h.first[address]
+	if first == nil || first.over() || conn == nil && first != mine {
+		return
+	}
+	if http2 {
+		first.conn = conn.NetConn().(*trackedConn)
+		// net/http takes a moment to give the connection to those that wait for one.
+		time.AfterFunc(handshakePatience, func() { h.forget(address, first) })
+	} else {
+		delete(h.first, address)
+	}
+	close(first.ended)
+}
+
+// remember notes that there is nothing to wait for at an address.
+func (h *handshakes) remember(address string) {
+	if len(h.http1) >= maxHTTP1 {
+		for forgotten := range h.http1 { // any: it is only waited for once more
+			delete(h.http1, forgotten)
+			break
+		}
+	}
+	h.http1[address] = struct{}{}
+}
+
+func (h *handshakes) forget(address string, first *handshake) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.first[address] == first {
+		delete(h.first, address)
+	}
+}
+
+func (s *handshake) over() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// shares reports whether the request that dials gets the connection of another's
+// handshake. net/http gives one of HTTP/2 to all that wait, without a word to their
+// dials: this one returns when the request is over. It does so once for a request, as
+// a connection may have room for a few only.
+func (a *attempt) shares(ctx context.Context, other *handshake) bool {
+	over := a.join()
+	if over == nil {
+		return false
+	}
+	timer := time.NewTimer(handshakePatience)
+	defer timer.Stop()
+	patience := timer.C
+	if !other.over() {
+		select {
+		case <-other.ended:
+			patience = nil // net/http gives the connection to this request too
+		case <-over:
+			return true
+		case <-ctx.Done():
+			return true
+		case <-patience:
+			return false
+		}
+	}
+	if other.conn == nil {
+		return false
+	}
+	select {
+	case <-over:
+	case <-ctx.Done():
+	case <-other.conn.closed: // before it could be given away
+		return false
+	case <-patience: // it may have no room left
+		return false
+	}
+	return true
+}

@@ -1,0 +1,245 @@
+//go:build linux
+
+package fetch_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/batchhttp/fetch"
+)
+
+// How many connections the own client opens to an https origin, and that waiting for
+// a handshake holds nothing up for long. It takes a process that trusts the server.
+func TestHandshakes(t *testing.T) {
+	if !inChild(t, nil, ownTLSVariable+"="+t.TempDir()) {
+		return
+	}
+	warm, _ := newTLSServer(t, false, nil, func(http.ResponseWriter, *http.Request) {})
+	warmUp := numbered(warm.URL, 1)
+	mustAllBeFine(t, warmUp, fetch.FetchAll(t.Context(), warmUp)) // opens what the process keeps
+	before := resourcesOf(&fault{})
+	run := func(name string, test func(t *testing.T)) {
+		t.Run(name, test)
+		before.check(t)
+	}
+	run("HTTP/2 takes one connection", func(t *testing.T) {
+		for _, takes := range []time.Duration{0, 5 * time.Millisecond, 2 * handshakePatience} {
+			server, conns := newTLSServer(t, true, func(conn net.Conn) net.Conn { return &distantConn{Conn: conn} },
+				func(w http.ResponseWriter, _ *http.Request) { time.Sleep(takes) })
+			urls := numbered(server.URL, 200)
+			mustAllBeFine(t, urls, fetch.FetchAll(t.Context(), urls, fetch.WithConcurrency(100)))
+			if n := conns.opened(); n > 2 { // one slot may be late
+				t.Errorf("%d connections for answers that take %v", n, takes)
+			}
+		}
+	})
+	run("HTTP/1 takes as many as are in flight", func(t *testing.T) {
+		const slots = 16
+		server, conns := newTLSServer(t, false, nil, barrier(slots))
+		urls := numbered(server.URL, 4*slots)
+		mustAllBeFine(t, urls, fetch.FetchAll(t.Context(), urls, fetch.WithConcurrency(slots)))
+		if n := conns.opened(); n != slots {
+			t.Errorf("%d connections", n)
+		}
+	})
+	run("HTTP/2 with room for one request takes one each", func(t *testing.T) {
+		const slots = 16
+		server, _ := newTLSServer(t, true, nil, barrier(slots), func(s *http.Server) {
+			s.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 1}
+		})
+		urls := numbered(server.URL, slots)
+		start := time.Now()
+		mustAllBeFine(t, urls, fetch.FetchAll(t.Context(), urls, fetch.WithConcurrency(slots)))
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+	run("a first that hangs", func(t *testing.T) {
+		for _, http2 := range []bool{false, true} {
+			var accepted atomic.Int32
+			server, _ := newTLSServer(t, http2, func(conn net.Conn) net.Conn {
+				if accepted.Add(1) == 1 {
+					return hangingConn{conn}
+				}
+				return conn
+			}, func(http.ResponseWriter, *http.Request) {})
+			urls := numbered(server.URL, 20)
+			results := fetch.FetchAll(t.Context(), urls, fetch.WithConcurrency(20), fetch.WithTimeout(3*time.Second))
+			checkResults(t, urls, results)
+			hung := 0
+			for _, r := range results {
+				switch {
+				case errors.Is(r.Err, fetch.ErrTimeout):
+					hung++
+				case r.Err != nil:
+					t.Errorf("HTTP/2 %v, %s: %v", http2, r.URL, r.Err)
+				case r.Took > handshakePatience+2*time.Second:
+					t.Errorf("HTTP/2 %v, %s took %v", http2, r.URL, r.Took)
+				}
+			}
+			if hung > 1 {
+				t.Errorf("HTTP/2 %v: %d hung", http2, hung)
+			}
+		}
+	})
+	run("all that hang are cancelled", func(t *testing.T) {
+		server, _ := newTLSServer(t, true, func(conn net.Conn) net.Conn { return hangingConn{conn} }, func(http.ResponseWriter, *http.Request) {})
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		urls := numbered(server.URL, 50)
+		results := fetch.FetchAll(ctx, urls)
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("took %v", took)
+		}
+		for _, r := range results {
+			if !errors.Is(r.Err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", r.URL, r.Err)
+			}
+		}
+	})
+	run("none succeeds", func(t *testing.T) {
+		server, conns := newTLSServer(t, true, func(conn net.Conn) net.Conn {
+			conn.Close()
+			return conn
+		}, func(http.ResponseWriter, *http.Request) {})
+		urls := numbered(server.URL, 50)
+		start := time.Now()
+		results := fetch.FetchAll(t.Context(), urls)
+		checkResults(t, urls, results)
+		for _, r := range results {
+			if r.OK() {
+				t.Errorf("%s is fine", r.URL)
+			}
+		}
+		if took := time.Since(start); took > 5*time.Second || conns.opened() < len(urls) {
+			t.Errorf("took %v and %d connections", took, conns.opened())
+		}
+	})
+	run("HTTP/2 is agreed on and the connection closed", func(t *testing.T) {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					secured := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{testCertificates().good}, NextProtos: []string{"h2"}})
+					secured.Handshake()
+					secured.Close()
+				}()
+			}
+		}()
+		urls := numbered("https://"+listener.Addr().String(), 50)
+		start := time.Now()
+		results := fetch.FetchAll(t.Context(), urls)
+		checkResults(t, urls, results)
+		for _, r := range results {
+			if r.OK() {
+				t.Errorf("%s is fine", r.URL)
+			}
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("took %v", took)
+		}
+		listener.Close()
+	})
+	run("a Fetcher that is used again", func(t *testing.T) {
+		server, conns := newTLSServer(t, true, nil, func(http.ResponseWriter, *http.Request) {})
+		f := newFetcher(t)
+		urls := numbered(server.URL, 100)
+		for range 5 {
+			mustAllBeFine(t, urls, f.FetchAll(t.Context(), urls))
+		}
+		if n := conns.opened(); n > 4 {
+			t.Errorf("%d connections", n)
+		}
+		f.Close()
+	})
+}
+
+// handshakePatience is how long a request waits for another's handshake.
+const handshakePatience = 300 * time.Millisecond
+
+// newTLSServer returns a server whose certificate the child trusts.
+func newTLSServer(t *testing.T, http2 bool, wrap func(net.Conn) net.Conn, handler http.HandlerFunc, change ...func(*http.Server)) (*httptest.Server, *connCounter) {
+	t.Helper()
+	conns := &connCounter{open: map[net.Conn]bool{}}
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ConnState = conns.change
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.EnableHTTP2 = http2
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{testCertificates().good}}
+	if wrap != nil {
+		server.Listener = wrappedListener{server.Listener, wrap}
+	}
+	for _, f := range change {
+		f(server.Config)
+	}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server, conns
+}
+
+type wrappedListener struct {
+	net.Listener
+	wrap func(net.Conn) net.Conn
+}
+
+func (l wrappedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.wrap(conn), nil
+}
+
+// A distantConn takes as long to shake hands as one over a network does.
+type distantConn struct {
+	net.Conn
+	once sync.Once
+}
+
+func (c *distantConn) Read(p []byte) (int, error) {
+	c.once.Do(func() { time.Sleep(handshakePatience / 2) })
+	return c.Conn.Read(p)
+}
+
+// A hangingConn sends nothing.
+type hangingConn struct{ net.Conn }
+
+func (hangingConn) Write(p []byte) (int, error) { return len(p), nil }
+
+// barrier answers when n requests are in flight at once.
+func barrier(n int) http.HandlerFunc {
+	var come atomic.Int32
+	all := make(chan struct{})
+	return func(w http.ResponseWriter, req *http.Request) {
+		if come.Add(1) == int32(n) {
+			close(all)
+		}
+		select {
+		case <-all:
+			io.WriteString(w, "ok")
+		case <-time.After(10 * time.Second):
+			http.Error(w, fmt.Sprintf("%d requests have come", come.Load()), http.StatusGatewayTimeout)
+		}
+	}
+}
