@@ -36,20 +36,29 @@ func newOwnClient(c *config) *ownClient {
 		own.dialer.ControlContext = c.guard.ControlContext
 	}
 	if c.client != nil {
-		given := c.client.Transport.(*http.Transport)
-		own.transport = given.Clone()
-		own.transport.DialContext = own.dial
-		if given.TLSNextProto["h2"] != nil {
-			// With a DialContext it would offer HTTP/2, as the clone of the
-			// TLSClientConfig says, but not speak it.
-			own.transport.ForceAttemptHTTP2 = true
-		}
-		return own
+		own.transport = own.guarded(c.client.Transport.(*http.Transport))
+	} else {
+		own.transport = own.newTransport(c)
 	}
-	own.transport = &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            own.dial,
-		DialTLSContext:         own.dialTLS,
+	return own
+}
+
+// guarded returns a clone of the caller's transport that dials as o does.
+func (o *ownClient) guarded(given *http.Transport) *http.Transport {
+	t := given.Clone()
+	t.DialContext = o.dial
+	if given.TLSNextProto["h2"] != nil {
+		// With a DialContext it would offer HTTP/2, as the clone of the
+		// TLSClientConfig says, but not speak it.
+		t.ForceAttemptHTTP2 = true
+	}
+	return t
+}
+
+func (o *ownClient) newTransport(c *config) *http.Transport {
+	t := &http.Transport{
+		DialContext:            o.dial,
+		DialTLSContext:         o.dialTLS,
 		TLSHandshakeTimeout:    handshakeTimeout, // behind a proxy
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 1 << 20,
@@ -67,10 +76,10 @@ func newOwnClient(c *config) *ownClient {
 		ForceAttemptHTTP2: true,
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 	}
-	if c.guard != nil {
-		own.transport.Proxy = nil
+	if c.guard == nil { // which would only see the address of the proxy
+		t.Proxy = http.ProxyFromEnvironment
 	}
-	return own
+	return t
 }
 
 // close closes every connection, those of HTTP/2 too that are not idle yet

@@ -57,16 +57,17 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
+// is reports whether err is a T, or wraps one.
+func is[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
+}
+
 // A hookError is an error of the caller's own code. It ends its URL, whatever it wraps.
 type hookError struct{ err error }
 
 func (e *hookError) Error() string { return printable(plainCause(e.err).Error()) }
 func (e *hookError) Unwrap() error { return e.err }
-
-func isHookError(err error) bool {
-	var hook *hookError
-	return errors.As(err, &hook)
-}
 
 // plainCause takes the URL, which may have secrets, off a *url.Error.
 func plainCause(err error) error {
@@ -138,17 +139,14 @@ func (j *job) cancelled() error {
 
 // sendFailure says what an error of a RoundTripper counts as.
 func sendFailure(err error) error {
-	var op *net.OpError
-	var dns *net.DNSError
-	var record tls.RecordHeaderError
 	switch {
 	case errors.Is(err, ErrBlocked):
 		return &failure{ErrBlocked, err}
 	case isTimeout(err):
 		return &failure{ErrTimeout, err}
-	case errors.As(err, &record):
+	case is[tls.RecordHeaderError](err):
 		return &failure{ErrProtocol, err}
-	case errors.As(err, &op), errors.As(err, &dns), isTLS(err), isEOF(err), isNetError(err):
+	case is[*net.OpError](err), is[*net.DNSError](err), isTLS(err), isEOF(err), isNetError(err):
 		return &failure{nil, err}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &failure{nil, err}
@@ -161,8 +159,7 @@ func isEOF(err error) bool {
 }
 
 func isNetError(err error) bool {
-	var n net.Error
-	return errors.As(err, &n) || errors.Is(err, net.ErrClosed) || isLost(err) || isRefused(err)
+	return is[net.Error](err) || errors.Is(err, net.ErrClosed) || isLost(err) || isRefused(err)
 }
 
 // Of the following net/http tells by texts only. The tests notice when these change.
@@ -191,7 +188,7 @@ func hasText(err error, parts ...string) bool {
 	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }
 
-func isTLS(err error) bool { return isCertificate(err) || isAlert(err) }
+func isTLS(err error) bool { return is[*tls.CertificateVerificationError](err) || isAlert(err) }
 
 // isAlert reports whether one side of a TLS connection refused the other. crypto/tls
 // wraps such alerts, whose type is not exported, so.
@@ -206,16 +203,10 @@ func isAlert(err error) bool {
 	return false
 }
 
-func isCertificate(err error) bool {
-	var certificate *tls.CertificateVerificationError
-	return errors.As(err, &certificate)
-}
-
 // readFailure says what an error of reading a body counts as.
 func readFailure(err error, protoMajor int) error {
-	var known *failure
 	switch {
-	case errors.As(err, &known):
+	case is[*failure](err):
 		return err
 	case isTimeout(err):
 		return &failure{ErrTimeout, err}
@@ -236,8 +227,7 @@ func isShortage(err error) bool {
 
 // isUndecodable reports whether a body came, but is not what it says it is.
 func isUndecodable(err error) bool {
-	var corrupt flate.CorruptInputError
-	return errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt) ||
+	return errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || is[flate.CorruptInputError](err) ||
 		err == errReadRange || err == io.ErrNoProgress
 }
 

@@ -177,12 +177,12 @@ func (w *worker) pay() bool {
 }
 
 // exhausted is an error that was not retried for want of budget.
-type exhausted struct{ error }
+type exhausted struct{ err error }
 
 func (e *exhausted) Error() string {
-	return e.error.Error() + " (the host's retry budget is exhausted)"
+	return e.err.Error() + " (the host's retry budget is exhausted)"
 }
-func (e *exhausted) Unwrap() error { return e.error }
+func (e *exhausted) Unwrap() error { return e.err }
 
 // givenUp reports whether the host has refused everything for too long.
 func (w *worker) givenUp() bool {
@@ -207,10 +207,9 @@ func (j *job) idempotent() bool {
 func causeOf(err error) retry.Cause {
 	var op *net.OpError
 	var dns *net.DNSError
-	var record tls.RecordHeaderError
 	var stream streamError
 	switch {
-	case isHookError(err), isTLS(err), errors.As(err, &record), errors.Is(err, ErrBlocked):
+	case is[*hookError](err), isTLS(err), is[tls.RecordHeaderError](err), errors.Is(err, ErrBlocked):
 		return retry.Final
 	case errors.As(err, &dns):
 		if dns.IsTemporary || dns.IsTimeout {
@@ -255,11 +254,10 @@ func (e streamError) cause() retry.Cause {
 
 // isConnectFailure reports whether an attempt without an answer counts for WithMaxHostFailures.
 func isConnectFailure(err error, cause retry.Cause) bool {
-	var dns *net.DNSError
-	if isHookError(err) || isShortage(err) {
+	if is[*hookError](err) || isShortage(err) {
 		return false
 	}
-	return cause == retry.NotSent || errors.As(err, &dns) || isTLS(err) || errors.Is(err, ErrTimeout)
+	return cause == retry.NotSent || is[*net.DNSError](err) || isTLS(err) || errors.Is(err, ErrTimeout)
 }
 
 // learnLocked passes on to the scheduler and to the host's memory what a request

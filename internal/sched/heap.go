@@ -32,6 +32,13 @@ func (h *heap[K, V]) min() (K, V) {
 	return e.key, e.item.value
 }
 
+// pop takes out the least entry. The heap must not be empty.
+func (h *heap[K, V]) pop() (K, V) {
+	e := h.entries[0]
+	h.remove(e.item)
+	return e.key, e.item.value
+}
+
 // put adds the item with the given key, or moves it if it is there already.
 func (h *heap[K, V]) put(key K, it *item[V]) {
 	i := it.index - 1

@@ -75,11 +75,10 @@ func (q *queue) settleDue() {
 // release queues the delayed tasks that are due.
 func (q *queue) release(now time.Time) {
 	for q.later.len() > 0 {
-		at, t := q.later.min()
-		if at > q.lane.sched.nanos(now) {
+		if at, _ := q.later.min(); at > q.lane.sched.nanos(now) {
 			break
 		}
-		q.later.remove(q.later.entries[0].item)
+		_, t := q.later.pop()
 		if !q.forget(t.id) {
 			q.delayed--
 			q.put(t.id, t.place)
@@ -109,8 +108,7 @@ func (q *queue) pop() int {
 // take takes out what oldest names.
 func (q *queue) take() int {
 	if q.returnedFirst() {
-		_, id := q.returned.min()
-		q.returned.remove(q.returned.entries[0].item)
+		_, id := q.returned.pop()
 		return id
 	}
 	id := q.fresh[q.head]
