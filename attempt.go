@@ -58,13 +58,18 @@ func (w *worker) send(j *job) {
 		w.drain(resp)
 	default:
 		j.receive(ctx, req, resp)
-		if w.engine.reuses && j.request == nil && j.result.Err == nil &&
-			resp.ProtoMajor == 1 && j.result.Redirects == 0 && len(j.result.URL) < 2<<10 {
-			// RoundTripper allows it once the body has been read and closed. A request
-			// longer than the Transport's buffer may then still be on its way out.
+		if j.spares(resp) {
 			w.request = req
 		}
 	}
+}
+
+// spares reports whether the request that got resp can be used for another URL.
+// RoundTripper allows it once the body has been read and closed. A request longer than the
+// Transport's buffer may then still be on its way out.
+func (j *job) spares(resp *http.Response) bool {
+	return j.batch.engine.reuses && j.request == nil && j.result.Err == nil &&
+		resp.ProtoMajor == 1 && j.result.Redirects == 0 && len(j.result.URL) < 2<<10
 }
 
 // failUnlessDone fails the job with err, unless its context explains it.
@@ -85,15 +90,7 @@ func (w *worker) roundTrip(j *job, req *http.Request) (*http.Response, error) {
 			req.AddCookie(cookie)
 		}
 	}
-	var a *attempt
-	if e.own != nil {
-		a = attemptOf(req.Context())
-		a.begin(req)
-	}
 	resp, err := e.transport().RoundTrip(req)
-	if a != nil {
-		a.end()
-	}
 	if resp != nil && resp.Body == nil {
 		resp.Body = http.NoBody
 		if resp.ContentLength > 0 && !bodyless(req.Method, resp.StatusCode) {

@@ -35,7 +35,6 @@ type batch struct {
 	jobs     map[int]*job     // that wait: of a list of URLs only those that have had a slot before
 	left     int              // accepted and without result
 	open     bool             // whether more may be accepted
-	expired  map[int]error    // of jobs whose request's context ended while they did not wait
 	down     map[string]error // of hosts that are given up, by key
 	inFlight int              // with a slot, or being ended
 	stopped  bool             // nothing more starts
@@ -85,14 +84,19 @@ func (b *batch) stop() {
 		return
 	}
 	b.stopped = true
-	for b.lane.Drop(time.Now(), dropHosts) {
-		// What waits for the lock may be another batch.
-		e.mu.Unlock()
-		e.mu.Lock()
-	}
+	b.dropLocked()
 	b.dropped = true
 	b.settleLocked()
 	e.kickLocked(time.Now())
+}
+
+// dropLocked takes what has not started out of the scheduler. Now and then it lets go of
+// the lock, for which another batch may be waiting.
+func (b *batch) dropLocked() {
+	for b.lane.Drop(time.Now(), dropHosts) {
+		b.engine.mu.Unlock()
+		b.engine.mu.Lock()
+	}
 }
 
 // abort stops the batch and has a panic raised again on the caller's goroutine.
@@ -126,10 +130,7 @@ func (b *batch) close() {
 	jobs := b.jobs
 	b.jobs = nil
 	// A task that was cancelled in its back-off is in the scheduler until it is due.
-	for b.lane.Drop(time.Now(), dropHosts) {
-		e.mu.Unlock()
-		e.mu.Lock()
-	}
+	b.dropLocked()
 	e.mu.Unlock()
 	b.cancelJobs(maps.Values(jobs))
 	b.watching.Wait()
@@ -198,8 +199,8 @@ func (b *batch) queueLocked(now time.Time, j *job) error {
 		b.settleLocked()
 		return nil
 	}
-	if err := b.expired[j.id]; err != nil {
-		return err
+	if j.expired != nil && *j.expired != nil {
+		return *j.expired
 	}
 	if err := b.refusalLocked(now, j.key); err != nil {
 		return err
@@ -209,8 +210,6 @@ func (b *batch) queueLocked(now time.Time, j *job) error {
 	switch {
 	case j.result.Attempts == 0:
 		b.lane.Push(now, j.key, j.id)
-	case j.next != nil:
-		b.lane.Return(now, j.key, j.id, j.id)
 	case j.lesson.backoff > 0:
 		b.lane.Delay(now, j.key, j.id, j.id, j.due)
 	case j.lesson.outcome.Verdict == sched.Throttled && !b.awaits(j.id):
@@ -281,11 +280,12 @@ func (b *batch) watch(j *job) {
 	if ctx.Done() == nil {
 		return
 	}
-	id := j.id // j may be reused
+	id, expired := j.id, new(error) // j may be reused
+	j.expired = expired
 	b.watching.Add(1)
 	stop := context.AfterFunc(ctx, func() {
 		defer b.watching.Done()
-		b.expire(ctx, id)
+		b.expire(ctx, id, expired)
 	})
 	j.unsubscribe = func() bool {
 		stopped := stop()
@@ -296,17 +296,15 @@ func (b *batch) watch(j *job) {
 	}
 }
 
-func (b *batch) expire(ctx context.Context, id int) {
+// expire ends a job that waits. One that does not finds the error when it is queued again.
+func (b *batch) expire(ctx context.Context, id int, expired *error) {
 	e, err := b.engine, cancelled(ctx)
 	e.mu.Lock()
 	j := b.jobs[id]
 	now := time.Now()
 	if j == nil || b.stopped || !b.lane.Cancel(now, j.key, id, j.era, j.due.After(now)) {
 		// It is in flight, or not queued yet, or not any more.
-		if b.expired == nil {
-			b.expired = map[int]error{}
-		}
-		b.expired[id] = err
+		*expired = err
 		e.mu.Unlock()
 		return
 	}
@@ -399,19 +397,17 @@ func (b *batch) waitList() {
 // completeList closes the batch. URLs without a result get the error of the
 // cancel, and those that equal another its result.
 func (b *batch) completeList() {
-	defer func() {
-		waited := time.Since(b.started)
-		for i := range b.results {
-			if r := &b.results[i]; r.Err == nil && r.StatusCode == 0 && b.leaders[i] == nil {
-				*r = failed(*r, b.cancelled())
-				r.Waited = waited
-			}
-		}
-		for i, leader := range b.leaders {
-			b.results[i] = sameResult(*leader, b.results[i])
-		}
-	}()
 	b.close()
+	waited := time.Since(b.started)
+	for i := range b.results {
+		if r := &b.results[i]; r.Err == nil && r.StatusCode == 0 && b.leaders[i] == nil {
+			*r = failed(*r, b.cancelled())
+			r.Waited = waited
+		}
+	}
+	for i, leader := range b.leaders {
+		b.results[i] = sameResult(*leader, b.results[i])
+	}
 }
 
 // leadersOf maps the index of each URL that an earlier one equals to the result of that.

@@ -101,6 +101,15 @@ func dialContext(ctx context.Context, timeout time.Duration) (context.Context, f
 	}
 }
 
+// RoundTrip tells the dials that a request needs when that begins and ends.
+func (o *ownClient) RoundTrip(req *http.Request) (*http.Response, error) {
+	if a := attemptOf(req.Context()); a != nil { // unless a RequestFunc gave it another context
+		a.begin(req)
+		defer a.end()
+	}
+	return o.transport.RoundTrip(req)
+}
+
 func (o *ownClient) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if a := attemptOf(ctx); a != nil && !a.dial(o.mostDials) {
 		return nil, errHandedBack
@@ -131,13 +140,12 @@ func (o *ownClient) dialTLS(ctx context.Context, network, address string) (net.C
 // secure dials and shakes hands. net/http would shake hands itself, but go
 // on with that, and count the connection, when the attempt has long ended.
 func (o *ownClient) secure(ctx context.Context, network, address string) (*tls.Conn, error) {
-	conn, err := o.dial(ctx, network, address)
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	host, _, err := net.SplitHostPort(address)
+	conn, err := o.dial(ctx, network, address)
 	if err != nil {
-		conn.Close()
 		return nil, err
 	}
 	ctx, cancel := dialContext(ctx, handshakeTimeout)

@@ -3,7 +3,6 @@ package fetch
 import (
 	"context"
 	"net/http"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -94,7 +93,7 @@ func sizeOf(h http.Header) (size int) {
 func (e *engine) transport() http.RoundTripper {
 	switch {
 	case e.own != nil:
-		return e.own.transport
+		return e.own
 	case e.config.client.Transport != nil:
 		return e.config.client.Transport
 	}
@@ -234,7 +233,7 @@ func (e *engine) ask(r *run) {
 	var panicked *panicError
 	defer func() {
 		if value := recover(); value != nil {
-			panicked, err = &panicError{value, debug.Stack()}, errPanicked
+			panicked, err = asPanic(value), errPanicked
 		}
 		e.answer(r, err, panicked)
 	}()
@@ -459,19 +458,13 @@ func (w *worker) abandon() {
 	if j == nil {
 		return
 	}
-	var panicked *panicError
+	err := errExited
 	if value := recover(); value != nil {
-		panicked = asPanic(value)
-	}
-	if panicked != nil {
+		err = errPanicked
 		// Before the batch can settle: nobody would raise it then.
-		j.batch.abort(panicked)
+		j.batch.abort(asPanic(value))
 	}
 	j.next = nil
-	err := errExited
-	if panicked != nil {
-		err = errPanicked
-	}
 	j.fail(&failure{nil, err})
 	contain(j.end) // a second panic, or Goexit, of a Close says nothing new
 	e := w.engine

@@ -25,6 +25,7 @@ type job struct {
 	era         int           // of the lane when it was queued
 	bodyTaken   bool          // whether request.Body has been handed on
 	unsubscribe func() bool   // from the context of request
+	expired     *error        // set, under engine.mu, when that ends while the job does not wait
 
 	key       string    // of the host that it waits for
 	since     time.Time // when it began to wait
@@ -58,7 +59,8 @@ func (j *job) head(req *http.Request, resp *http.Response) {
 	r := j.result
 	r.StatusCode, r.Proto, r.Header = resp.StatusCode, resp.Proto, resp.Header
 	// Parsing and printing a URL costs, so one that cannot have changed is taken as it is.
-	if r.Redirects == 0 && j.request == nil && req.URL.Fragment == "" && !strings.Contains(r.URL, "@") {
+	same := r.Redirects == 0 && j.request == nil && j.batch.engine.config.requestFunc == nil
+	if same && req.URL.Fragment == "" && !strings.Contains(r.URL, "@") {
 		r.FinalURL = r.URL
 	} else {
 		r.FinalURL = plainURL(req.URL)

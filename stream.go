@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"time"
 )
@@ -115,7 +114,7 @@ func (s *stream) pull(inputs iter.Seq[input]) {
 	defer func() {
 		if value := recover(); value != nil {
 			exited = false
-			s.abort(&panicError{value, debug.Stack()})
+			s.abort(asPanic(value))
 		}
 		if exited {
 			s.stop()
