@@ -38,7 +38,7 @@ func listen(t testing.TB, serve func(conn net.Conn, head string)) string {
 		listener.Close()
 		conns.Wait()
 	})
-	go func() {
+	conns.Go(func() { // among those waited for, or one could be added when the wait has begun
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
@@ -58,7 +58,7 @@ func listen(t testing.TB, serve func(conn net.Conn, head string)) string {
 				serve(conn, string(head))
 			})
 		}
-	}()
+	})
 	return "http://" + listener.Addr().String()
 }
 
