@@ -7,11 +7,11 @@ import (
 	"runtime"
 )
 
-// getWithRoundTrip is the least that net/http can be used with, which nobody should: it has
-// no timeouts, redirects or errors of its own. It keeps what fetch.Result keeps,
-// and so shows what is left for fetch itself to save.
+// getWithRoundTrip uses the least of net/http that fetches a URL: no client, and so no
+// timeouts, redirects or cookies. Nobody should write it. It keeps of each response what
+// fetch.Result keeps, and so shows what is left for fetch itself to save.
 func getWithRoundTrip(ctx context.Context, urls []string, concurrency int) ([][]byte, error) {
-	type answer struct {
+	type kept struct {
 		url    string
 		status int
 		header http.Header
@@ -19,8 +19,8 @@ func getWithRoundTrip(ctx context.Context, urls []string, concurrency int) ([][]
 	}
 	transport := tunedTransport(concurrency)
 	template := (&http.Request{Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}}).WithContext(ctx)
-	answers := make([]answer, len(urls))
-	defer runtime.KeepAlive(answers)
+	all := make([]kept, len(urls))
+	defer runtime.KeepAlive(all)
 	return workers(urls, concurrency, func(i int, raw string) ([]byte, error) {
 		parsed, err := url.Parse(raw)
 		if err != nil {
@@ -33,7 +33,7 @@ func getWithRoundTrip(ctx context.Context, urls []string, concurrency int) ([][]
 			return nil, err
 		}
 		body, err := readPresized(response, nil)
-		answers[i] = answer{raw, response.StatusCode, response.Header, body}
+		all[i] = kept{raw, response.StatusCode, response.Header, body}
 		return body, err
 	})
 }

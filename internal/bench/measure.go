@@ -24,7 +24,7 @@ type record struct {
 	bytes      []float64
 	slot       []float64 // KiB of memory per request in flight
 	failure    error     // the last
-	left       error     // why it does not take part
+	absence    error     // why it does not take part
 }
 
 // measure runs the plan and prints a table for each workload.
@@ -73,7 +73,7 @@ func inTurn(records []*record, round int) []*record {
 
 func (p plan) round(ctx context.Context, b *bench, w workload, records []*record) error {
 	for _, r := range records {
-		if r.left == nil {
+		if r.absence == nil {
 			p.add(ctx, b, r, w)
 		}
 		if ctx.Err() != nil {
@@ -94,7 +94,7 @@ func (p plan) add(ctx context.Context, b *bench, r *record, w workload) {
 		all, err = b.run(ctx, r.contender, w, newJob(r.contender, w, b.server.Reached, 1+requests, p.concurrency))
 	}
 	if errors.Is(err, errNotInstalled) || errors.Is(err, errors.ErrUnsupported) {
-		r.left = err
+		r.absence = err
 		return
 	}
 	if err != nil {

@@ -65,7 +65,7 @@ func (s *server) start() (greeting, error) {
 	}
 	hello.Certificate = pem
 	handler := newHandler(&s.tally)
-	for kind, count := range map[listenerKind]int{plainHTTP: 1, tlsHTTP1: 1, tlsHTTP2: 1, manyHosts: hostsCount} {
+	for kind, count := range map[listenerKind]int{plainHTTP: 1, tlsHTTP1: 1, tlsHTTP2: 1, manyHosts: hostCount} {
 		for i := range count {
 			web := &http.Server{Handler: handler, ConnState: s.tally.connection, ErrorLog: silent()}
 			switch kind {

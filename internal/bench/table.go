@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"runtime"
-	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -59,23 +58,22 @@ func columnsOf(w workload, ours []float64) []column {
 		{"allocs/request", func(r *record) string { return figure(r.objects, "%.1f") }},
 		{"bytes/request", func(r *record) string { return figure(r.bytes, "%.0f") }},
 		{"peak MiB", (*record).peak},
-		{"connections", func(r *record) string { return figure(r.opened, "%.0f") }},
-		{"bodies", (*record).bodies},
 	}
 	if w.together {
-		slot := column{"KiB/slot", func(r *record) string { return figure(r.slot, "%.1f") }}
-		columns = slices.Insert(columns, 8, slot)
+		columns = append(columns, column{"KiB/slot", func(r *record) string { return figure(r.slot, "%.1f") }})
 	}
-	return columns
+	return append(columns,
+		column{"connections", func(r *record) string { return figure(r.opened, "%.0f") }},
+		column{"bodies", (*record).bodies})
 }
 
 // cell returns what a column shows; of a contender that takes no part only why.
 func (r *record) cell(i int, c column) string {
 	switch {
-	case r.left == nil || i == 0:
+	case r.absence == nil || i == 0:
 		return c.of(r)
 	case i == 1:
-		return leftBecause(r.left)
+		return absenceOf(r.absence)
 	}
 	return ""
 }
@@ -98,7 +96,7 @@ func (r *record) bodies() string {
 	return "all whole"
 }
 
-func leftBecause(err error) string {
+func absenceOf(err error) string {
 	if err == errNotInstalled {
 		return err.Error()
 	}

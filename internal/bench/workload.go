@@ -22,12 +22,14 @@ type workload struct {
 type listenerKind string
 
 const (
-	plainHTTP  listenerKind = "plain HTTP/1"
-	tlsHTTP1   listenerKind = "TLS with HTTP/1"
-	tlsHTTP2   listenerKind = "TLS with HTTP/2"
-	manyHosts  listenerKind = "many hosts"
-	hostsCount              = 200
+	plainHTTP listenerKind = "plain HTTP/1"
+	tlsHTTP1  listenerKind = "TLS with HTTP/1"
+	tlsHTTP2  listenerKind = "TLS with HTTP/2"
+	manyHosts listenerKind = "many hosts"
 )
+
+// hostCount is the number of manyHosts.
+const hostCount = 200
 
 func workloads() []workload {
 	return []workload{
