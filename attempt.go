@@ -239,7 +239,7 @@ func (w *worker) context(j *job) (context.Context, func()) {
 	if j.request == nil || j.request.Context() == context.Background() {
 		return w.ctx, func() {}
 	}
-	ctx, cancel := attemptContext(j.request.Context())
+	ctx, cancel := sendContext(j.request.Context())
 	mine := w.ctx // w may have another when the function runs
 	stop := context.AfterFunc(mine, func() { cancel(context.Cause(mine)) })
 	return ctx, func() {

@@ -11,61 +11,62 @@ import (
 	"time"
 )
 
-// attemptKey is the key of the *attempt in the context of one.
-type attemptKey struct{}
+// senderKey is the key of the *sender in the context of requests.
+type senderKey struct{}
 
-// An attempt is what dials know of whom they are for.
-type attempt struct {
+// A sender is what dials know of the requests that they are for: one after the other, in
+// one context.
+type sender struct {
 	ctx context.Context
 
 	mu    sync.Mutex
 	dials int           // for the request at hand
 	alone bool          // it shares no connection, or has waited for one
-	over  chan struct{} // closed when it is over; nil: nobody waits for that
+	over  chan struct{} // closed when it has its response, or none; nil: nobody waits for that
 }
 
 // begin is called when a request is about to be sent, end when there is a response or none.
-func (a *attempt) begin(req *http.Request) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.dials = 0
-	a.alone = req.Header["Upgrade"] != nil // HTTP/1 alone can do that
+func (s *sender) begin(req *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dials = 0
+	s.alone = req.Header["Upgrade"] != nil // HTTP/1 alone can do that
 }
 
-func (a *attempt) end() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.over != nil {
-		close(a.over)
-		a.over = nil
+func (s *sender) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over != nil {
+		close(s.over)
+		s.over = nil
 	}
 }
 
 // dial counts a dial, and reports whether there may be one more.
-func (a *attempt) dial(most int) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.dials++
-	return a.dials <= most
+func (s *sender) dial(most int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dials++
+	return s.dials <= most
 }
 
 // join returns what is closed at the end of the request, or nil if it is to connect by itself.
-func (a *attempt) join() (over <-chan struct{}) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.alone {
+func (s *sender) join() (over <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.alone {
 		return nil
 	}
-	a.alone = true
-	if a.over == nil {
-		a.over = make(chan struct{})
+	s.alone = true
+	if s.over == nil {
+		s.over = make(chan struct{})
 	}
-	return a.over
+	return s.over
 }
 
-func attemptOf(ctx context.Context) *attempt {
-	a, _ := ctx.Value(attemptKey{}).(*attempt)
-	return a
+func senderOf(ctx context.Context) *sender {
+	s, _ := ctx.Value(senderKey{}).(*sender)
+	return s
 }
 
 // mostDials returns how often one request may connect. net/http connects anew, at once and
@@ -79,22 +80,22 @@ var errHandedBack = errors.New("the server hands the request back on every conne
 // errShared is seen by nobody: the request has its connection.
 var errShared = errors.New("another connection serves the request")
 
-// attemptContext returns a context for attempts that ends with parent or by
+// sendContext returns a context for attempts that ends with parent or by
 // cancel. net/http dials in a context that has the values of the request's but goes on
 // when that ends: through the value dials find out.
-func attemptContext(parent context.Context) (context.Context, context.CancelCauseFunc) {
+func sendContext(parent context.Context) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
-	return context.WithValue(ctx, attemptKey{}, &attempt{ctx: ctx}), cancel
+	return context.WithValue(ctx, senderKey{}, &sender{ctx: ctx}), cancel
 }
 
-// dialContext returns a context that ends with the attempt that dials, too.
-func dialContext(ctx context.Context, timeout time.Duration) (context.Context, func()) {
+// withSender returns a context that ends with that of the sender, too.
+func withSender(ctx context.Context, timeout time.Duration) (context.Context, func()) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
-	a := attemptOf(ctx)
-	if a == nil {
+	s := senderOf(ctx)
+	if s == nil {
 		return ctx, cancel
 	}
-	stop := context.AfterFunc(a.ctx, cancel)
+	stop := context.AfterFunc(s.ctx, cancel)
 	return ctx, func() {
 		stop()
 		cancel()
@@ -103,18 +104,18 @@ func dialContext(ctx context.Context, timeout time.Duration) (context.Context, f
 
 // RoundTrip tells the dials that a request needs when that begins and ends.
 func (o *ownClient) RoundTrip(req *http.Request) (*http.Response, error) {
-	if a := attemptOf(req.Context()); a != nil { // unless a RequestFunc gave it another context
-		a.begin(req)
-		defer a.end()
+	if s := senderOf(req.Context()); s != nil { // unless a RequestFunc gave it another context
+		s.begin(req)
+		defer s.end()
 	}
 	return o.transport.RoundTrip(req)
 }
 
 func (o *ownClient) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if a := attemptOf(ctx); a != nil && !a.dial(o.mostDials) {
+	if s := senderOf(ctx); s != nil && !s.dial(o.mostDials) {
 		return nil, errHandedBack
 	}
-	ctx, cancel := dialContext(ctx, dialTimeout)
+	ctx, cancel := withSender(ctx, dialTimeout)
 	defer cancel()
 	return o.track(o.dialer.DialContext(ctx, network, address))
 }
@@ -122,10 +123,10 @@ func (o *ownClient) dial(ctx context.Context, network, address string) (net.Conn
 // dialTLS connects to an https origin, unless another's connection does for this request too.
 func (o *ownClient) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
 	other, mine := o.handshakes.join(address)
-	if a := attemptOf(ctx); a != nil && other != nil {
-		waiting, cancel := dialContext(ctx, dialTimeout)
+	if s := senderOf(ctx); s != nil && other != nil {
+		waiting, cancel := withSender(ctx, dialTimeout)
 		defer cancel()
-		if a.shares(waiting, other) {
+		if s.shares(waiting, other) {
 			return nil, cmp.Or(waiting.Err(), errShared)
 		}
 	}
@@ -137,8 +138,8 @@ func (o *ownClient) dialTLS(ctx context.Context, network, address string) (net.C
 	return conn, nil
 }
 
-// secure dials and shakes hands. net/http would shake hands itself, but go
-// on with that, and count the connection, when the attempt has long ended.
+// secure dials and shakes hands. net/http would shake hands itself, but go on with
+// that after the end of the attempt, and count the connection against MaxConnsPerHost.
 func (o *ownClient) secure(ctx context.Context, network, address string) (*tls.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -148,7 +149,7 @@ func (o *ownClient) secure(ctx context.Context, network, address string) (*tls.C
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := dialContext(ctx, handshakeTimeout)
+	ctx, cancel := withSender(ctx, handshakeTimeout)
 	defer cancel()
 	secured := tls.Client(conn, &tls.Config{ServerName: host, NextProtos: []string{"h2", "http/1.1"}})
 	if err := secured.HandshakeContext(ctx); err != nil {

@@ -125,6 +125,8 @@ func (b *batch) finishEvicted(id int, err error) {
 	b.settleLocked()
 }
 
+// givesUpLocked reports whether the host has refused everything for as long as the
+// engine has patience, since the start of the batch at the earliest.
 func (b *batch) givesUpLocked(now time.Time, h *sched.Host) bool {
 	refusing := h.Refusing()
 	if refusing.IsZero() {

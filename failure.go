@@ -95,9 +95,9 @@ func printable(s string) string {
 // WithTimeout ends.
 var errAttemptTimeout = &failure{kind: ErrTimeout, cause: errors.New("attempt took too long")}
 
-// cancelled returns the error of a URL whose context, the batch's or the
+// cancellationOf returns the error of a URL whose context, the batch's or the
 // request's, is done: it matches both ctx.Err() and the cause.
-func cancelled(ctx context.Context) error {
+func cancellationOf(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if cause == err {
 		return err
@@ -132,7 +132,7 @@ func (j *job) cancelled() error {
 	case j.batch.ctx.Err() != nil:
 		return j.batch.cancelled()
 	case j.request != nil && j.request.Context().Err() != nil:
-		return cancelled(j.request.Context())
+		return cancellationOf(j.request.Context())
 	}
 	return nil
 }

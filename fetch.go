@@ -68,8 +68,8 @@
 // are dropped for good but Accept*, User-Agent and Range, and a body is not
 // sent along. A change from http to https on the same host and default ports
 // drops nothing. Errors show no user information, query or header value, and
-// what a server sent only quoted and cut short. For URLs from strangers there
-// is [WithPublicOnly].
+// what came from a server is made printable and cut short. For URLs from
+// strangers there is [WithPublicOnly].
 //
 // After the return nothing of the call runs any more, but for a name lookup
 // that the resolver has not ended and dials of a transport from [WithClient].
@@ -93,9 +93,10 @@ import (
 // matches ctx.Err() and [context.Cause], and FetchAll returns without waiting
 // for servers.
 //
-// It makes a [Fetcher] for this one call: when it returns, no goroutine of it
-// runs and no connection that it opened is left. If an option is invalid
-// nothing is sent, and every Result has the error.
+// It makes a [Fetcher] for this one call: when it returns nothing of it runs,
+// but for what the package comment names under Safety, and the connections of
+// its own client are closed. If an option is invalid nothing is sent, and every
+// Result has the error.
 func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
 	c, err := newConfig(opts)
 	if err != nil {
@@ -113,7 +114,8 @@ func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
 // Nothing starts before the returned iterator is ranged over; each range is a
 // run of its own. The input is read on another goroutine, at most
 // [WithLookahead] ahead of what was yielded, and no request starts while unread
-// results hold more than 64 MiB of bodies. Leaving the loop cancels what is in
+// results hold more than 64 MiB of bodies, but the one that [WithInOrder] waits
+// for. Leaving the loop cancels what is in
 // flight and waits for it, and for the input iterator if that is blocked. When
 // ctx is done no further input is read, and each URL that was read gets its
 // Result. If an option is invalid, nothing is read, and one Result with the
@@ -134,8 +136,8 @@ func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq
 // A Fetcher fetches batches of URLs with one set of options. It keeps
 // connections and the state of hosts between calls, and calls that run at the
 // same time share them and the slots: each batch gets its turn. It is safe for
-// concurrent use and holds no goroutine while no call runs. Make one with
-// [New].
+// concurrent use. Between calls it holds no goroutines but those of net/http for
+// idle connections, which [Fetcher.Close] ends. Make one with [New].
 type Fetcher struct {
 	engine *engine
 }
@@ -236,7 +238,7 @@ func contextError(ctx context.Context) error {
 	case ctx == nil:
 		return errNilContext
 	case ctx.Err() != nil:
-		return cancelled(ctx)
+		return cancellationOf(ctx)
 	}
 	return nil
 }

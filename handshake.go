@@ -7,11 +7,9 @@ import (
 	"time"
 )
 
-// Of many first requests to an https origin each would connect, only to find that one
-// connection of HTTP/2 carries them all. So while one shakes hands, those that come
-// after it wait to see which protocol that will be.
-
-// handshakes knows the origins of a client by the address that is dialled.
+// handshakes keeps many first requests to an https origin from opening a connection each,
+// when one of HTTP/2 would carry them all: while the first shakes hands, the others wait
+// to see which protocol it will be. Origins go by the address that is dialled.
 type handshakes struct {
 	mu    sync.Mutex
 	first map[string]*handshake // to each address, while it is to be waited for
@@ -26,7 +24,7 @@ type handshake struct {
 
 const (
 	// handshakePatience is how long a request waits for another's handshake: longer than most
-	// take. It is also what a server can cost that never ends its first.
+	// take. A server whose first handshake hangs delays the others by as much.
 	handshakePatience = 300 * time.Millisecond
 	// maxHTTP1 is how many addresses are remembered.
 	maxHTTP1 = 4096
@@ -49,7 +47,8 @@ func (h *handshakes) join(address string) (other, mine *handshake) {
 }
 
 // settle says what a handshake has come to: conn is nil if it failed. mine is what join has
-// made for it, or nil. Whichever succeeds ends the first, which may hang.
+// made for it, or nil. The first that succeeds answers for all: the one that they wait for
+// may hang.
 func (h *handshakes) settle(address string, mine *handshake, conn *tls.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -58,7 +57,7 @@ func (h *handshakes) settle(address string, mine *handshake, conn *tls.Conn) {
 		h.remember(address)
 	}
 	first := h.first[address]
-	if first == nil || first.over() || conn == nil && first != mine {
+	if first == nil || first.hasEnded() || conn == nil && first != mine {
 		return
 	}
 	if http2 {
@@ -82,6 +81,7 @@ func (h *handshakes) remember(address string) {
 	h.http1[address] = struct{}{}
 }
 
+// forget ends the time in which a first handshake is waited for.
 func (h *handshakes) forget(address string, first *handshake) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -90,9 +90,9 @@ func (h *handshakes) forget(address string, first *handshake) {
 	}
 }
 
-func (s *handshake) over() bool {
+func (h *handshake) hasEnded() bool {
 	select {
-	case <-s.ended:
+	case <-h.ended:
 		return true
 	default:
 		return false
@@ -103,15 +103,15 @@ func (s *handshake) over() bool {
 // handshake. net/http gives one of HTTP/2 to all that wait, without a word to their
 // dials: this one returns when the request is over. It does so once for a request, as
 // a connection may have room for a few only.
-func (a *attempt) shares(ctx context.Context, other *handshake) bool {
-	over := a.join()
+func (s *sender) shares(ctx context.Context, other *handshake) bool {
+	over := s.join()
 	if over == nil {
 		return false
 	}
 	timer := time.NewTimer(handshakePatience)
 	defer timer.Stop()
 	patience := timer.C
-	if !other.over() {
+	if !other.hasEnded() {
 		select {
 		case <-other.ended:
 			patience = nil // net/http gives the connection to this request too

@@ -18,8 +18,8 @@ import (
 	"github.com/batchhttp/fetch/internal/sched"
 )
 
-// An Option changes how a [Fetcher] works. Options are applied in order; of
-// two equal options the later wins, where its comment does not say that they add up.
+// An Option changes how a [Fetcher] works. One that is given twice counts as it
+// was given last, unless its comment says that it adds up.
 type Option interface{ apply(*config) error }
 
 type optionFunc func(*config) error
@@ -27,12 +27,12 @@ type optionFunc func(*config) error
 func (f optionFunc) apply(c *config) error { return f(c) }
 
 // HostLimits are the limits of one host; see [WithHostLimits]. A zero field
-// takes the value of [WithHostConcurrency] or [WithHostRate]. If that is not
-// given either, there is no such limit, and the burst is 1.
+// takes the value of [WithHostConcurrency] or [WithHostRate], or of their
+// defaults; the burst is 1 where nothing says more.
 type HostLimits struct {
-	Concurrency int        // requests in flight, ≥ 1
-	Rate        rate.Limit // request starts per second, > 0
-	Burst       int        // starts at once, ≥ 1
+	Concurrency int        // requests in flight
+	Rate        rate.Limit // request starts per second
+	Burst       int        // starts at once
 }
 
 // A Limiter hands out permits, one for each request; see [WithLimiter]. A
@@ -142,8 +142,9 @@ func (c *config) settle() {
 // WithClient sends the requests with c's Transport, Jar, CheckRedirect and
 // Timeout. Nothing of c is changed, and its idle connections are never
 // closed. The default, and what nil means, is a client of the Fetcher's own,
-// with connection pools as large as the limits, and one connection to an origin that
-// speaks HTTP/2: while the first is opened, others wait for it, up to 300 ms.
+// with connection pools as large as the limits and, where it can be, one
+// connection to an origin that speaks HTTP/2: while the first is opened, requests
+// to the same origin wait for it, up to 300 ms. Behind a proxy they do not.
 //
 // Mind the pool: a client without a Transport is [http.DefaultTransport],
 // which keeps 2 idle connections to a host, so that most requests to a busy
@@ -173,8 +174,8 @@ func WithConcurrency(n int) Option {
 	})
 }
 
-// WithHostConcurrency limits the requests in flight to each host to n. The
-// default, 0, is no number but a share: no more than half the slots while
+// WithHostConcurrency limits the requests in flight to each host to n, which
+// must not be negative. The default, 0, is no number but a share: no more than half the slots while
 // another host has a request that can start, all of them otherwise. A host is
 // what [WithHostLimits] gets; redirects count for the host they lead to.
 func WithHostConcurrency(n int) Option {
@@ -261,13 +262,15 @@ func WithTimeout(d time.Duration) Option {
 // and the statuses 408, 429, 500, 502, 503 and 504; and any request of which
 // nothing was sent. Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE
 // ([RFC 9110], section 9.2.2), and requests with an Idempotency-Key header.
-// Never retried are bad URLs, blocked addresses, certificate errors, bodies too
-// large, redirect errors, and anything once a context is done.
+// Never retried are bad URLs, blocked addresses, host names that do not exist,
+// certificate errors, protocol errors, bodies too large, redirect errors, and
+// anything once a context is done.
 //
 // Each attempt starts from the original URL. So that an outage is not made
 // worse, a host has a budget of retries: it starts at 10, gains one for every
 // five URLs and one for every success, and holds at most 100. The error says
-// when it was exhausted.
+// when it was exhausted. Retries of a 429, or of a 503 with Retry-After, take
+// nothing from it: the pause of the host is what bounds them.
 //
 // [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110
 func WithRetries(n int) Option {
@@ -293,8 +296,9 @@ func WithBackoff(base, max time.Duration) Option {
 }
 
 // WithMaxRetryAfter is the longest Retry-After that is waited for. A host that
-// asks for more is not called again: the URL ends with that response, and the
-// host's other URLs with a [HostPausedError]. d must not be negative; 0 ignores
+// asks for more is not called before then: the URL ends with that response, and
+// the host's other URLs with a [HostPausedError] (for a 503 only when three URLs
+// in a row got it). d must not be negative; 0 ignores
 // Retry-After. The default is one minute.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return optionFunc(func(c *config) error {
@@ -310,8 +314,9 @@ func WithMaxRetryAfter(d time.Duration) Option {
 // f sees the Result of the attempt; under [WithBodyFunc] it is asked before the
 // body is handed on, and again if reading that fails. It cannot allow more
 // attempts than WithRetries and the host's budget do, nor a retry of a body
-// that cannot be sent again, of [ErrBlocked] or [ErrInvalidURL], or once a
-// context is done. f may be called from several goroutines at once.
+// that cannot be sent again, of [ErrBlocked] or [ErrInvalidURL], after a wait
+// longer than [WithMaxRetryAfter] or the deadline allow, or once a context is
+// done. f may be called from several goroutines at once.
 func WithRetryIf(f func(Result) bool) Option {
 	return optionFunc(func(c *config) error {
 		c.retryIf = f

@@ -25,7 +25,7 @@ type Result struct {
 	// URL is the URL as it was given.
 	URL string
 	// FinalURL is the last URL that a response came from, after redirects and
-	// without user information. It is empty when there was no response.
+	// without user information and fragment. It is empty when there was no response.
 	FinalURL string
 
 	// StatusCode, Proto and Header are those of the last response head that
@@ -41,10 +41,10 @@ type Result struct {
 	// Err is nil or an [*Error].
 	Err error
 
-	// Attempts says how often the URL was given a slot to be fetched in: 0
-	// when it never was, more than 1 when it was retried. net/http may
-	// itself send an idempotent request again when a reused connection dies
-	// under it; that is not counted.
+	// Attempts is how often the URL was tried from the start: 0 when it never
+	// got a slot, more than 1 when it was retried. The redirects of an attempt
+	// are part of it. net/http may itself send an idempotent request again when
+	// a reused connection dies under it; that is not counted.
 	Attempts int
 	// Redirects is the number of redirects followed in the last attempt.
 	Redirects int
@@ -153,7 +153,7 @@ var (
 	// ErrBlocked: the address is not a public one, under [WithPublicOnly].
 	ErrBlocked = netguard.ErrBlocked
 	// ErrHostDown: the host failed [WithMaxHostFailures] times in a row, and
-	// the rest of the batch's URLs of that host were not tried.
+	// the rest of the batch's URLs of that host were not tried, or not again.
 	ErrHostDown = errors.New("host down")
 	// ErrHostPaused: the host asked not to be called for longer than can be
 	// waited; see [HostPausedError].
@@ -168,7 +168,7 @@ var (
 // both the error and the [context.Cause] of the caller's context.
 //
 // Its text has neither user information nor a query nor header values; what
-// came from a server is quoted and cut short.
+// came from a server is made printable and cut short.
 type Error struct {
 	// Method is that of the request as it was given, GET if it had none.
 	Method string
@@ -216,10 +216,11 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("status %d", e.StatusCode)
 }
 
-// A HostPausedError ends the URLs of a host that asked, with Retry-After, not
-// to be called before Until, when that is longer than [WithMaxRetryAfter] or
-// the deadline allow, and those of a host that has refused everything for twice
-// WithMaxRetryAfter. The URLs can be fetched after that instant.
+// A HostPausedError ends the URLs of a host that asked, with Retry-After or by a
+// 429, not to be called before Until, when that is longer than
+// [WithMaxRetryAfter] or the deadline allow, and those of a host that has refused
+// everything for twice WithMaxRetryAfter, or twice the longest back-off if that
+// is 0. The URLs can be fetched after that instant.
 type HostPausedError struct {
 	Host  string // as [WithHostLimits] describes it
 	Until time.Time

@@ -192,7 +192,7 @@ func (h *Host) park(q *queue) {
 	h.parked.put(q.lane.next(), &q.parked)
 }
 
-// start counts a request of lane l as started.
+// start counts a request as started.
 func (h *Host) start(now time.Time) {
 	h.inFlight++
 	h.bucket.take(now)
