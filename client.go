@@ -13,7 +13,8 @@ type ownClient struct {
 	transport  *http.Transport
 	dialer     net.Dialer
 	handshakes handshakes
-	mostDials  int // for one request
+	mostDials  int           // for one request
+	timeout    time.Duration // of an attempt; 0: none
 
 	mu     sync.Mutex
 	conns  map[*trackedConn]struct{}
@@ -31,6 +32,7 @@ func newOwnClient(c *config) *ownClient {
 		conns:      map[*trackedConn]struct{}{},
 		handshakes: handshakes{first: map[string]*handshake{}, http1: map[string]struct{}{}},
 		mostDials:  mostDials(c.concurrency),
+		timeout:    c.timeout,
 	}
 	if c.guard != nil {
 		own.dialer.ControlContext = c.guard.ControlContext
@@ -87,6 +89,7 @@ func (o *ownClient) newTransport(c *config) *http.Transport {
 func (o *ownClient) close() {
 	// Also ends the dials that no request waits for any more.
 	o.transport.CloseIdleConnections()
+	o.handshakes.close()
 	o.mu.Lock()
 	o.closed = true
 	conns := o.conns

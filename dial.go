@@ -21,7 +21,8 @@ type sender struct {
 
 	mu    sync.Mutex
 	dials int           // for the request at hand
-	alone bool          // it shares no connection, or has waited for one
+	apart bool          // net/http gives it no connection of another request
+	alone bool          // nor does it wait for one, as it has done so
 	over  chan struct{} // closed when it has its response, or none; nil: nobody waits for that
 }
 
@@ -30,7 +31,14 @@ func (s *sender) begin(req *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dials = 0
-	s.alone = req.Header["Upgrade"] != nil // HTTP/1 alone can do that
+	s.apart = req.Header["Upgrade"] != nil // which only HTTP/1 has
+	s.alone = s.apart
+}
+
+func (s *sender) isApart() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.apart
 }
 
 func (s *sender) end() {
@@ -122,25 +130,39 @@ func (o *ownClient) dial(ctx context.Context, network, address string) (net.Conn
 
 // dialTLS connects to an https origin, unless another's connection does for this request too.
 func (o *ownClient) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	s := senderOf(ctx)
+	if s == nil || s.isApart() {
+		return o.secure(ctx, network, address)
+	}
 	other, mine := o.handshakes.join(address)
-	if s := senderOf(ctx); s != nil && other != nil {
+	if other != nil {
 		waiting, cancel := withSender(ctx, dialTimeout)
 		defer cancel()
-		if s.shares(waiting, other) {
+		if s.shares(waiting, other, o.patience(s)) {
 			return nil, cmp.Or(waiting.Err(), errShared)
 		}
 	}
 	conn, err := o.secure(ctx, network, address)
 	o.handshakes.settle(address, mine, conn)
-	if err != nil {
-		return nil, err
+	return conn, err
+}
+
+// patience returns how long a request waits for another's handshake: most of
+// its own time must be left.
+func (o *ownClient) patience(s *sender) time.Duration {
+	patience := handshakePatience
+	if o.timeout > 0 {
+		patience = min(patience, o.timeout/4)
 	}
-	return conn, nil
+	if deadline, ok := s.ctx.Deadline(); ok {
+		patience = min(patience, time.Until(deadline)/4)
+	}
+	return patience
 }
 
 // secure dials and shakes hands. net/http would shake hands itself, but go on with
 // that after the end of the attempt, and count the connection against MaxConnsPerHost.
-func (o *ownClient) secure(ctx context.Context, network, address string) (*tls.Conn, error) {
+func (o *ownClient) secure(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err

@@ -167,7 +167,8 @@ func isNetError(err error) bool {
 // isLost reports whether a connection ended under a request.
 func isLost(err error) bool {
 	return hasText(err, "server closed idle connection", "http2: client connection lost",
-		"http2: client conn is closed", "http2: server sent GOAWAY and closed the connection")
+		"http2: client conn is closed", "http2: client connection force closed",
+		"http2: server sent GOAWAY and closed the connection")
 }
 
 // isRefused reports whether a server took no more requests on an HTTP/2 connection, and

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"crypto/tls"
+	"net"
 	"sync"
 	"time"
 )
@@ -18,14 +19,18 @@ type handshakes struct {
 
 // A handshake is the first to an address.
 type handshake struct {
-	ended chan struct{}
-	conn  *trackedConn // of HTTP/2, or nil; set before ended is closed
+	ended  chan struct{}
+	conn   *trackedConn // of HTTP/2, or nil; set before ended is closed
+	forget *time.Timer  // of HTTP/2
 }
 
 const (
-	// handshakePatience is how long a request waits for another's handshake: longer than most
-	// take. A server whose first handshake hangs delays the others by as much.
+	// handshakePatience is how long a request waits for another's handshake, at the most:
+	// longer than most take. A server whose first handshake hangs delays the others by as much.
 	handshakePatience = 300 * time.Millisecond
+	// handover is more than net/http needs to give a new connection of HTTP/2 to all that
+	// wait for one.
+	handover = 20 * time.Millisecond
 	// maxHTTP1 is how many addresses are remembered.
 	maxHTTP1 = 4096
 )
@@ -49,21 +54,20 @@ func (h *handshakes) join(address string) (other, mine *handshake) {
 // settle says what a handshake has come to: conn is nil if it failed. mine is what join has
 // made for it, or nil. The first that succeeds answers for all: the one that they wait for
 // may hang.
-func (h *handshakes) settle(address string, mine *handshake, conn *tls.Conn) {
+func (h *handshakes) settle(address string, mine *handshake, conn net.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	http2 := conn != nil && conn.ConnectionState().NegotiatedProtocol == "h2"
+	http2 := conn != nil && conn.(*tls.Conn).ConnectionState().NegotiatedProtocol == "h2"
 	if conn != nil && !http2 {
 		h.remember(address)
 	}
 	first := h.first[address]
-	if first == nil || first.hasEnded() || conn == nil && first != mine {
+	if first == nil || isClosed(first.ended) || conn == nil && first != mine {
 		return
 	}
 	if http2 {
-		first.conn = conn.NetConn().(*trackedConn)
-		// net/http takes a moment to give the connection to those that wait for one.
-		time.AfterFunc(handshakePatience, func() { h.forget(address, first) })
+		first.conn = conn.(*tls.Conn).NetConn().(*trackedConn)
+		first.forget = time.AfterFunc(handover, func() { h.forget(address, first) })
 	} else {
 		delete(h.first, address)
 	}
@@ -90,12 +94,14 @@ func (h *handshakes) forget(address string, first *handshake) {
 	}
 }
 
-func (h *handshake) hasEnded() bool {
-	select {
-	case <-h.ended:
-		return true
-	default:
-		return false
+// close ends what is to be forgotten later.
+func (h *handshakes) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, first := range h.first {
+		if first.forget != nil {
+			first.forget.Stop()
+		}
 	}
 }
 
@@ -103,36 +109,48 @@ func (h *handshake) hasEnded() bool {
 // handshake. net/http gives one of HTTP/2 to all that wait, without a word to their
 // dials: this one returns when the request is over. It does so once for a request, as
 // a connection may have room for a few only.
-func (s *sender) shares(ctx context.Context, other *handshake) bool {
+func (s *sender) shares(ctx context.Context, other *handshake, patience time.Duration) bool {
 	over := s.join()
 	if over == nil {
 		return false
 	}
-	timer := time.NewTimer(handshakePatience)
-	defer timer.Stop()
-	patience := timer.C
-	if !other.hasEnded() {
-		select {
-		case <-other.ended:
-			patience = nil // net/http gives the connection to this request too
-		case <-over:
-			return true
-		case <-ctx.Done():
-			return true
-		case <-patience:
-			return false
-		}
+	late := isClosed(other.ended)
+	if late { // the connection may have been given away, and have no room left
+		patience = handover
 	}
-	if other.conn == nil {
-		return false
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	expired := timer.C
+	select {
+	case <-other.ended:
+		if !late {
+			expired = nil // net/http gives the connection to this request too
+		}
+	case <-over:
+	case <-ctx.Done():
+		return true
+	case <-expired:
+		return isClosed(over)
+	}
+	if isClosed(over) || other.conn == nil {
+		return isClosed(over)
 	}
 	select {
 	case <-over:
 	case <-ctx.Done():
 	case <-other.conn.closed: // before it could be given away
 		return false
-	case <-patience: // it may have no room left
+	case <-expired:
 		return false
 	}
 	return true
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }

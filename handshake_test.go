@@ -175,6 +175,106 @@ func TestHandshakes(t *testing.T) {
 	})
 }
 
+// An upgrade has a connection that net/http shares with nobody.
+func TestAnUpgradeHoldsNobodyUp(t *testing.T) {
+	if !inChild(t, nil, ownTLSVariable+"="+t.TempDir()) {
+		return
+	}
+	server, _ := newTLSServer(t, true, func(conn net.Conn) net.Conn { return &distantConn{Conn: conn} }, func(http.ResponseWriter, *http.Request) {})
+	f := newFetcher(t)
+	upgrade := newRequest(t, "GET", server.URL, nil, "Connection", "Upgrade", "Upgrade", "websocket")
+	var first sync.WaitGroup
+	defer first.Wait()
+	first.Go(func() { f.DoAll(t.Context(), []*http.Request{upgrade}) })
+	time.Sleep(handshakePatience / 6)
+	urls := numbered(server.URL, 7)
+	start := time.Now()
+	mustAllBeFine(t, urls, f.FetchAll(t.Context(), urls))
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// Waiting for a handshake that hangs leaves a request the most of its time.
+func TestAHandshakeThatHangsCostsOneURLHoweverShortTheTimeout(t *testing.T) {
+	if !inChild(t, nil, ownTLSVariable+"="+t.TempDir()) {
+		return
+	}
+	const timeout = 280 * time.Millisecond
+	for name, fetchAll := range map[string]func(urls []string) []fetch.Result{
+		"timeout": func(urls []string) []fetch.Result {
+			return fetch.FetchAll(t.Context(), urls, fetch.WithTimeout(timeout))
+		},
+		"deadline": func(urls []string) []fetch.Result {
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			return fetch.FetchAll(ctx, urls)
+		},
+	} {
+		var accepted atomic.Int32
+		server, _ := newTLSServer(t, true, func(conn net.Conn) net.Conn {
+			if accepted.Add(1) == 1 {
+				return hangingConn{conn}
+			}
+			return conn
+		}, func(http.ResponseWriter, *http.Request) {})
+		urls := numbered(server.URL, 6)
+		results := fetchAll(urls)
+		checkResults(t, urls, results)
+		failed := 0
+		for _, r := range results {
+			if r.Err != nil {
+				failed++
+			}
+		}
+		if failed > 1 {
+			t.Errorf("%s: %d failed", name, failed)
+		}
+	}
+}
+
+// What is lost with a connection of HTTP/2 is tried again like any other.
+func TestAConnectionThatIsResetAfterTheHandshake(t *testing.T) {
+	if !inChild(t, nil, ownTLSVariable+"="+t.TempDir()) {
+		return
+	}
+	for reads := 5; reads < 10; reads++ {
+		for range 4 {
+			var accepted atomic.Int32
+			server, _ := newTLSServer(t, true, func(conn net.Conn) net.Conn {
+				if accepted.Add(1) == 1 {
+					return &mortalReader{Conn: conn, left: reads}
+				}
+				return conn
+			}, func(http.ResponseWriter, *http.Request) {})
+			urls := numbered(server.URL, 64)
+			results := fetch.FetchAll(t.Context(), urls, fetch.WithRetries(5), fetch.WithBackoff(0, time.Millisecond))
+			checkResults(t, urls, results)
+			for _, r := range results {
+				if errors.Is(r.Err, fetch.ErrProtocol) {
+					t.Errorf("%s: %v", r.URL, r.Err)
+				}
+			}
+			server.Close()
+		}
+	}
+}
+
+// A mortalReader resets its connection after so many reads.
+type mortalReader struct {
+	net.Conn
+	left int
+}
+
+func (c *mortalReader) Read(p []byte) (int, error) {
+	if c.left--; c.left < 0 {
+		c.Conn.(*net.TCPConn).SetLinger(0)
+		c.Conn.Close()
+		return 0, io.EOF
+	}
+	return c.Conn.Read(p)
+}
+
 // handshakePatience is how long a request waits for another's handshake.
 const handshakePatience = 300 * time.Millisecond
 

@@ -144,7 +144,8 @@ func (c *config) settle() {
 // closed. The default, and what nil means, is a client of the Fetcher's own,
 // with connection pools as large as the limits and, where it can be, one
 // connection to an origin that speaks HTTP/2: while the first is opened, requests
-// to the same origin wait for it, up to 300 ms. Behind a proxy they do not.
+// to the same origin wait for it, for 300 ms or a quarter of their time at most.
+// Behind a proxy they do not.
 //
 // Mind the pool: a client without a Transport is [http.DefaultTransport],
 // which keeps 2 idle connections to a host, so that most requests to a busy
