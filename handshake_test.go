@@ -162,7 +162,7 @@ func TestHandshakes(t *testing.T) {
 		listener.Close()
 	})
 	run("a Fetcher that is used again", func(t *testing.T) {
-		server, conns := newTLSServer(t, true, nil, func(http.ResponseWriter, *http.Request) {})
+		server, conns := newTLSServer(t, true, func(conn net.Conn) net.Conn { return &distantConn{Conn: conn} }, func(http.ResponseWriter, *http.Request) {})
 		f := newFetcher(t)
 		urls := numbered(server.URL, 100)
 		for range 5 {
