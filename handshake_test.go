@@ -36,7 +36,7 @@ func TestHandshakes(t *testing.T) {
 	}
 	run("HTTP/2 takes one connection", func(t *testing.T) {
 		for _, takes := range []time.Duration{0, 5 * time.Millisecond, 2 * handshakePatience} {
-			server, conns := newTLSServer(t, true, func(conn net.Conn) net.Conn { return &distantConn{Conn: conn} },
+			server, conns := newTLSServer(t, true, distant,
 				func(w http.ResponseWriter, _ *http.Request) { time.Sleep(takes) })
 			urls := numbered(server.URL, 200)
 			mustAllBeFine(t, urls, fetch.FetchAll(t.Context(), urls, fetch.WithConcurrency(100)))
@@ -68,13 +68,7 @@ func TestHandshakes(t *testing.T) {
 	})
 	run("a first that hangs", func(t *testing.T) {
 		for _, http2 := range []bool{false, true} {
-			var accepted atomic.Int32
-			server, _ := newTLSServer(t, http2, func(conn net.Conn) net.Conn {
-				if accepted.Add(1) == 1 {
-					return hangingConn{conn}
-				}
-				return conn
-			}, func(http.ResponseWriter, *http.Request) {})
+			server, _ := newTLSServer(t, http2, theFirst(hang), func(http.ResponseWriter, *http.Request) {})
 			urls := numbered(server.URL, 20)
 			results := fetch.FetchAll(t.Context(), urls, fetch.WithConcurrency(20), fetch.WithTimeout(3*time.Second))
 			checkResults(t, urls, results)
@@ -95,7 +89,7 @@ func TestHandshakes(t *testing.T) {
 		}
 	})
 	run("all that hang are cancelled", func(t *testing.T) {
-		server, _ := newTLSServer(t, true, func(conn net.Conn) net.Conn { return hangingConn{conn} }, func(http.ResponseWriter, *http.Request) {})
+		server, _ := newTLSServer(t, true, hang, func(http.ResponseWriter, *http.Request) {})
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		start := time.Now()
@@ -162,7 +156,7 @@ func TestHandshakes(t *testing.T) {
 		listener.Close()
 	})
 	run("a Fetcher that is used again", func(t *testing.T) {
-		server, conns := newTLSServer(t, true, func(conn net.Conn) net.Conn { return &distantConn{Conn: conn} }, func(http.ResponseWriter, *http.Request) {})
+		server, conns := newTLSServer(t, true, distant, func(http.ResponseWriter, *http.Request) {})
 		f := newFetcher(t)
 		urls := numbered(server.URL, 100)
 		for range 5 {
@@ -180,7 +174,7 @@ func TestAnUpgradeHoldsNobodyUp(t *testing.T) {
 	if !inChild(t, nil, ownTLSVariable+"="+t.TempDir()) {
 		return
 	}
-	server, _ := newTLSServer(t, true, func(conn net.Conn) net.Conn { return &distantConn{Conn: conn} }, func(http.ResponseWriter, *http.Request) {})
+	server, _ := newTLSServer(t, true, distant, func(http.ResponseWriter, *http.Request) {})
 	f := newFetcher(t)
 	upgrade := newRequest(t, "GET", server.URL, nil, "Connection", "Upgrade", "Upgrade", "websocket")
 	var first sync.WaitGroup
@@ -211,13 +205,7 @@ func TestAHandshakeThatHangsCostsOneURLHoweverShortTheTimeout(t *testing.T) {
 			return fetch.FetchAll(ctx, urls)
 		},
 	} {
-		var accepted atomic.Int32
-		server, _ := newTLSServer(t, true, func(conn net.Conn) net.Conn {
-			if accepted.Add(1) == 1 {
-				return hangingConn{conn}
-			}
-			return conn
-		}, func(http.ResponseWriter, *http.Request) {})
+		server, _ := newTLSServer(t, true, theFirst(hang), func(http.ResponseWriter, *http.Request) {})
 		urls := numbered(server.URL, 6)
 		results := fetchAll(urls)
 		checkResults(t, urls, results)
@@ -240,13 +228,8 @@ func TestAConnectionThatIsResetAfterTheHandshake(t *testing.T) {
 	}
 	for reads := 5; reads < 10; reads++ {
 		for range 4 {
-			var accepted atomic.Int32
-			server, _ := newTLSServer(t, true, func(conn net.Conn) net.Conn {
-				if accepted.Add(1) == 1 {
-					return &mortalReader{Conn: conn, left: reads}
-				}
-				return conn
-			}, func(http.ResponseWriter, *http.Request) {})
+			dies := func(conn net.Conn) net.Conn { return &mortalReader{Conn: conn, left: reads} }
+			server, _ := newTLSServer(t, true, theFirst(dies), func(http.ResponseWriter, *http.Request) {})
 			urls := numbered(server.URL, 64)
 			results := fetch.FetchAll(t.Context(), urls, fetch.WithRetries(5), fetch.WithBackoff(0, time.Millisecond))
 			checkResults(t, urls, results)
@@ -310,6 +293,20 @@ func (l wrappedListener) Accept() (net.Conn, error) {
 	}
 	return l.wrap(conn), nil
 }
+
+// theFirst changes the first connection to a server only.
+func theFirst(change func(net.Conn) net.Conn) func(net.Conn) net.Conn {
+	var accepted atomic.Int32
+	return func(conn net.Conn) net.Conn {
+		if accepted.Add(1) == 1 {
+			return change(conn)
+		}
+		return conn
+	}
+}
+
+func hang(conn net.Conn) net.Conn    { return hangingConn{conn} }
+func distant(conn net.Conn) net.Conn { return &distantConn{Conn: conn} }
 
 // A distantConn takes as long to shake hands as one over a network does.
 type distantConn struct {
