@@ -78,7 +78,7 @@ func (o *ownClient) newTransport(c *config) *http.Transport {
 		ForceAttemptHTTP2: true,
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 	}
-	if c.guard == nil { // which would only see the address of the proxy
+	if c.guard == nil { // a guard would only see the address of the proxy
 		t.Proxy = http.ProxyFromEnvironment
 	}
 	return t

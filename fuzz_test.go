@@ -34,7 +34,7 @@ func FuzzLocation(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, location string, status int) {
 		if status < 300 || status > 399 || strings.Contains(location, "canary") {
-			t.Skip()
+			t.Skip("no redirect, or a canary of its own")
 		}
 		for _, location := range []string{location, location + "?t=canary", location + "#canary", "http://canary:canary@" + location} {
 			var log recorder
@@ -186,7 +186,7 @@ func FuzzServer(f *testing.F) {
 	f.Add([]byte("\x05\x01\x01\x00\x05\x02\x02\x00\x05\x03\x03\x00\x05\x04\x04\x00\x05\x00\x05\x00"), byte(0xff))
 	f.Fuzz(func(t *testing.T, program []byte, flags byte) {
 		if len(program) > 200 {
-			t.Skip() // long ones are no more telling
+			t.Skip("long ones are no more telling")
 		}
 		synctest.Test(t, func(t *testing.T) { runScript(t, program, flags) })
 	})

@@ -188,7 +188,7 @@ func FuzzProgram(f *testing.F) {
 	f.Add(slices.Concat(sendReply(ok+"\r\n"), []byte{stepFlood, 255, 'y', stepWait, 60, stepFlood, 255, 'y'}))
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		if len(steps) > 5000 {
-			t.Skip() // longer ones are no more telling
+			t.Skip("longer ones are no more telling")
 		}
 		synctest.Test(t, func(t *testing.T) { compareEndings(t, steps) })
 	})

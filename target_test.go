@@ -251,7 +251,7 @@ func FuzzRedact(f *testing.F) {
 		}
 		user, password = cut(user), cut(password)
 		if strings.ContainsAny(scheme, "/@?#") || strings.Contains(user+password+host+path+scheme, secret) {
-			t.Skip()
+			t.Skip("the parts are not what they are taken for, or have the secret in them")
 		}
 		query, fragment = query+secret, fragment+secret
 		for _, raw := range []string{
