@@ -80,11 +80,19 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"net/http"
+
+	"github.com/batchhttp/fetch/internal/attempt"
+	"github.com/batchhttp/fetch/internal/engine"
+	"github.com/batchhttp/fetch/internal/fault"
+	"github.com/batchhttp/fetch/internal/job"
+	"github.com/batchhttp/fetch/internal/target"
+	"github.com/batchhttp/fetch/internal/transport"
 )
 
 // FetchAll fetches the URLs with GET and returns one Result for each, in their
@@ -102,8 +110,8 @@ func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
 	if err != nil {
 		return failAll(urls, err)
 	}
-	f := &Fetcher{engine: newEngine(c)}
-	defer f.engine.shutdown()
+	f := newFetcher(c)
+	defer f.shutdown()
 	return f.FetchAll(ctx, urls)
 }
 
@@ -127,8 +135,8 @@ func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq
 			yield(failed(Result{}, err))
 			return
 		}
-		f := &Fetcher{engine: newEngine(c)}
-		defer f.engine.shutdown()
+		f := newFetcher(c)
+		defer f.shutdown()
 		f.Stream(ctx, urls)(yield)
 	}
 }
@@ -139,7 +147,10 @@ func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq
 // concurrent use. Between calls it holds no goroutines but those of net/http for
 // idle connections, which [Fetcher.Close] ends. Make one with [New].
 type Fetcher struct {
-	engine *engine
+	config *config
+	own    *transport.Client // nil if the caller's client is used as it is
+	client *attempt.Client
+	engine *engine.Engine
 }
 
 // New returns a Fetcher with the given options, or an error that names every invalid one.
@@ -148,7 +159,14 @@ func New(opts ...Option) (*Fetcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
-	return &Fetcher{engine: newEngine(c)}, nil
+	return newFetcher(c), nil
+}
+
+func newFetcher(c *config) *Fetcher {
+	f := &Fetcher{config: c, own: c.ownClient()}
+	f.client = attempt.New(c.attempts(f))
+	f.engine = engine.New(c.batches(f))
+	return f
 }
 
 // FetchAll is [FetchAll] with the options of f.
@@ -161,18 +179,20 @@ func (f *Fetcher) FetchAll(ctx context.Context, urls []string) []Result {
 		results[i].Index, results[i].URL = i, u
 	}
 	if len(urls) > 0 {
-		f.engine.fetchList(ctx, results)
+		f.engine.RunList(ctx, &urlList{f, results}, f.config.dedup)
 	}
 	return results
 }
 
 // Stream is [Stream] with the options of f.
 func (f *Fetcher) Stream(ctx context.Context, urls iter.Seq[string]) iter.Seq[Result] {
-	return f.stream(ctx, urls == nil, func(yield func(input) bool) {
+	return f.stream(ctx, urls == nil, func(yield func(job.Job) bool) {
+		i := 0
 		for u := range urls {
-			if !yield(input{url: u}) {
+			if !yield(f.client.Get(i, u)) {
 				return
 			}
+			i++
 		}
 	})
 }
@@ -187,48 +207,151 @@ func (f *Fetcher) Stream(ctx context.Context, urls iter.Seq[string]) iter.Seq[Re
 // [ErrInvalidURL].
 func (f *Fetcher) DoAll(ctx context.Context, reqs []*http.Request) []Result {
 	results := make([]Result, len(reqs))
-	for i := range results {
-		results[i].Index = i
+	for i, req := range reqs {
+		results[i].Index, results[i].URL = i, target.RequestText(req)
+		if req != nil {
+			results[i].method = req.Method
+		}
 	}
-	if len(reqs) == 0 {
-		return results
-	}
+	list := &requestList{urlList{f, results}, reqs}
 	if err := contextError(ctx); err != nil {
-		refuseAll(reqs, results, err)
-		return results
+		list.Rest(err, job.Tally{})
+	} else if len(reqs) > 0 {
+		f.engine.RunList(ctx, list, false)
 	}
-	f.engine.sendList(ctx, reqs, results)
 	return results
 }
 
 // DoStream is to [Fetcher.DoAll] what [Stream] is to [FetchAll].
 func (f *Fetcher) DoStream(ctx context.Context, reqs iter.Seq[*http.Request]) iter.Seq[Result] {
-	return f.stream(ctx, reqs == nil, func(yield func(input) bool) {
+	return f.stream(ctx, reqs == nil, func(yield func(job.Job) bool) {
+		i := 0
 		for req := range reqs {
-			if !yield(input{request: req, isRequest: true}) {
+			if !yield(f.client.Send(i, req, target.RequestText(req))) {
 				return
 			}
+			i++
 		}
 	})
 }
 
-// stream streams the inputs, of which there are none if empty is set: a nil
+// stream streams the jobs, of which there are none if empty is set: a nil
 // iterator cannot be ranged over.
-func (f *Fetcher) stream(ctx context.Context, empty bool, inputs iter.Seq[input]) iter.Seq[Result] {
+func (f *Fetcher) stream(ctx context.Context, empty bool, jobs iter.Seq[job.Job]) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
 		switch {
 		case empty:
 		case ctx == nil:
 			yield(failed(Result{}, errNilContext))
 		default:
-			f.engine.streamInputs(ctx, inputs, yield)
+			f.engine.RunStream(ctx, jobs, f.config.streams(), func(done engine.Finished) bool {
+				return yield(f.finished(done))
+			})
 		}
 	}
 }
 
+// finished returns the Result of a job of a stream.
+func (f *Fetcher) finished(done engine.Finished) Result {
+	x := done.Ran.(*attempt.Exchange)
+	r := f.result(x, done.Tally)
+	r.Index, r.URL = done.Index, done.Job.(*attempt.Exchange).URL
+	if !f.config.dedup { // or another that equals it may need it
+		x.Free()
+	}
+	return r
+}
+
 // Close closes the idle connections of f's own client. Calls that run go on,
 // and f can still be used. A client given with [WithClient] is left alone.
-func (f *Fetcher) Close() { f.engine.closeIdle() }
+func (f *Fetcher) Close() {
+	if f.own != nil {
+		f.own.CloseIdle()
+	}
+}
+
+// shutdown closes all connections of f's own client.
+func (f *Fetcher) shutdown() {
+	if f.own != nil {
+		f.own.Close()
+	}
+}
+
+// A urlList is the engine.List of FetchAll. Its results have Index and URL from the start.
+type urlList struct {
+	f       *Fetcher
+	results []Result
+}
+
+func (l *urlList) Len() int                    { return len(l.results) }
+func (l *urlList) Host(i int) (string, error)  { return target.Host(l.results[i].URL) }
+func (l *urlList) Context(int) context.Context { return nil }
+func (l *urlList) Distinct(i int) string       { return target.Distinct(l.results[i].URL) }
+func (l *urlList) Job(i int) job.Job           { return l.f.client.Get(i, l.results[i].URL) }
+
+func (l *urlList) Done(i int, j job.Job, tally job.Tally) {
+	x := j.(*attempt.Exchange)
+	l.results[i] = l.f.result(x, tally)
+	x.Free()
+}
+
+func (l *urlList) Refuse(i int, err error, tally job.Tally) {
+	l.results[i].Waited = tally.Waited
+	l.results[i].fail(err)
+}
+
+func (l *urlList) Rest(err error, tally job.Tally) {
+	for i := range l.results {
+		if r := &l.results[i]; r.Err == nil && r.StatusCode == 0 {
+			l.Refuse(i, err, tally)
+		}
+	}
+}
+
+func (l *urlList) Copy(i, first int) {
+	own := l.results[i]
+	l.results[i] = l.results[first]
+	l.results[i].Index, l.results[i].URL = own.Index, own.URL
+}
+
+// A requestList is the engine.List of DoAll.
+type requestList struct {
+	urlList
+	reqs []*http.Request
+}
+
+func (l *requestList) Host(i int) (string, error) { return target.RequestHost(l.reqs[i]) }
+func (l *requestList) Job(i int) job.Job          { return l.exchange(i) }
+
+func (l *requestList) exchange(i int) *attempt.Exchange {
+	return l.f.client.Send(i, l.reqs[i], l.results[i].URL)
+}
+
+func (l *requestList) Context(i int) context.Context {
+	if l.reqs[i] == nil {
+		return nil
+	}
+	return l.reqs[i].Context()
+}
+
+// Refuse closes the body of a request that is not sent, which may panic.
+func (l *requestList) Refuse(i int, err error, tally job.Tally) {
+	l.urlList.Refuse(i, err, tally)
+	l.exchange(i).End(err)
+}
+
+// Rest closes all bodies before it panics as one of them did.
+func (l *requestList) Rest(err error, tally job.Tally) {
+	var panicked *fault.Panic
+	for i := range l.results {
+		if r := &l.results[i]; r.Err == nil && r.StatusCode == 0 {
+			panicked = cmp.Or(panicked, fault.Catch(func() { l.Refuse(i, err, tally) }))
+		}
+	}
+	if panicked != nil {
+		panic(panicked)
+	}
+}
 
 var errNilContext = errors.New("nil context")
 
@@ -238,7 +361,7 @@ func contextError(ctx context.Context) error {
 	case ctx == nil:
 		return errNilContext
 	case ctx.Err() != nil:
-		return cancellationOf(ctx)
+		return fault.Cancellation(ctx)
 	}
 	return nil
 }
@@ -254,6 +377,6 @@ func failAll(urls []string, err error) []Result {
 
 // failed returns r with err as that of a URL that has not been attempted.
 func failed(r Result, err error) Result {
-	r.Err = &Error{Method: methodOf(r.method), URL: redact(r.URL), Err: err}
+	r.fail(err)
 	return r
 }

@@ -14,8 +14,15 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/batchhttp/fetch/internal/attempt"
+	"github.com/batchhttp/fetch/internal/engine"
+	"github.com/batchhttp/fetch/internal/fault"
+	"github.com/batchhttp/fetch/internal/job"
 	"github.com/batchhttp/fetch/internal/netguard"
+	"github.com/batchhttp/fetch/internal/redirect"
 	"github.com/batchhttp/fetch/internal/sched"
+	"github.com/batchhttp/fetch/internal/target"
+	"github.com/batchhttp/fetch/internal/transport"
 )
 
 // An Option changes how a [Fetcher] works. One that is given twice counts as it
@@ -66,7 +73,8 @@ type config struct {
 	retryIf         func(Result) bool
 	maxHostFailures int
 
-	maxBody      int64 // 0: no limit
+	maxBody      int64 // that is kept; 0: no limit
+	maxRead      int64 // by the BodyFunc; 0: no limit
 	maxBodySet   bool
 	bodyFunc     func(ctx context.Context, r Result, body io.Reader) error
 	header       http.Header
@@ -81,8 +89,6 @@ type config struct {
 	guard *netguard.Guard // of WithPublicOnly; nil: none
 }
 
-const defaultMaxBody = 10 << 20
-
 func newConfig(opts []Option) (*config, error) {
 	c := &config{
 		concurrency:   64,
@@ -90,7 +96,8 @@ func newConfig(opts []Option) (*config, error) {
 		backoffBase:   200 * time.Millisecond,
 		backoffMax:    10 * time.Second,
 		maxRetryAfter: time.Minute,
-		maxBody:       defaultMaxBody,
+		maxBody:       10 << 20,
+		maxRead:       10 << 20,
 		header:        http.Header{},
 		maxRedirects:  10,
 		lookahead:     10_000,
@@ -109,7 +116,7 @@ func newConfig(opts []Option) (*config, error) {
 	if errs != nil {
 		return nil, &optionsError{errs}
 	}
-	c.settle()
+	c.fillDefaults()
 	return c, nil
 }
 
@@ -126,10 +133,10 @@ func (e *optionsError) Error() string {
 
 func (e *optionsError) Unwrap() []error { return e.errs }
 
-// settle works out the defaults that depend on other options.
-func (c *config) settle() {
+// fillDefaults works out the defaults that depend on other options.
+func (c *config) fillDefaults() {
 	if c.bodyFunc != nil && !c.maxBodySet {
-		c.maxBody = 0
+		c.maxRead = 0
 	}
 	if c.client != nil && c.client.Timeout > 0 {
 		if !c.timeoutSet || c.timeout == 0 {
@@ -345,7 +352,7 @@ func WithMaxBody(n int64) Option {
 		if n < 0 {
 			return fmt.Errorf("WithMaxBody(%d): must not be negative", n)
 		}
-		c.maxBody, c.maxBodySet = n, true
+		c.maxBody, c.maxRead, c.maxBodySet = n, n, true
 		return nil
 	})
 }
@@ -542,11 +549,11 @@ func holdsNil(v any) bool {
 //
 // [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110
 func addHeader(h http.Header, key, value string) error {
-	if !isToken(key) {
+	if !target.IsToken(key) {
 		return fmt.Errorf("WithHeader(%q, …): not a header field name", key)
 	}
 	// The value may be a secret, so the error does not show it.
-	if !isFieldValue(value) {
+	if !target.IsFieldValue(value) {
 		return fmt.Errorf("WithHeader(%q, …): the value has a control character", key)
 	}
 	key = http.CanonicalHeaderKey(key)
@@ -561,8 +568,90 @@ func addHeader(h http.Header, key, value string) error {
 	return nil
 }
 
-// attempts is how often a URL may be tried.
-func (c *config) attempts() int { return min(c.retries, math.MaxInt-1) + 1 }
+// ownClient returns the Fetcher's own client, or nil if that of the caller is used as it is.
+func (c *config) ownClient() *transport.Client {
+	own := transport.Config{Concurrency: c.concurrency, Timeout: c.timeout, Guard: c.guard}
+	switch {
+	case c.client == nil:
+	case c.guard != nil:
+		own.Base = c.client.Transport.(*http.Transport) // unguardable has looked
+	default:
+		return nil
+	}
+	return transport.New(own)
+}
+
+// attempts returns what the attempts of f need to know.
+func (c *config) attempts(f *Fetcher) attempt.Config {
+	a := attempt.Config{
+		Own:           c.client == nil,
+		Header:        c.header,
+		RequestFunc:   c.requestFunc,
+		Redirects:     redirect.Policy{Max: c.maxRedirects, MaxHolds: c.redirectsSet},
+		MaxBody:       c.maxBody,
+		MaxRead:       c.maxRead,
+		StatusErrors:  c.statusErrors,
+		Retries:       c.retries,
+		Backoff:       c.backoffBase,
+		MaxBackoff:    c.backoffMax,
+		MaxRetryAfter: c.maxRetryAfter,
+		Failures:      c.maxHostFailures > 0,
+	}
+	if c.client != nil {
+		a.Transport, a.Jar = c.client.Transport, c.client.Jar
+		a.Redirects.Check, a.Redirects.Jar = c.client.CheckRedirect, a.Jar != nil
+	}
+	switch {
+	case f.own != nil:
+		a.Transport, a.NewContext = f.own, transport.NewContext
+	case a.Transport == nil:
+		a.Transport = http.DefaultTransport
+	}
+	if c.bodyFunc != nil {
+		a.BodyFunc = func(ctx context.Context, x *attempt.Exchange, tally job.Tally, body io.Reader) error {
+			return c.bodyFunc(ctx, f.result(x, tally), body)
+		}
+	}
+	if c.retryIf != nil {
+		a.RetryIf = func(x *attempt.Exchange, tally job.Tally) bool { return c.retryIf(f.result(x, tally)) }
+	}
+	return a
+}
+
+// batches returns what the engine of f needs to know.
+func (c *config) batches(f *Fetcher) engine.Config {
+	e := engine.Config{
+		Limits: sched.Config{
+			Slots:   c.concurrency,
+			Rate:    c.rate,
+			Burst:   c.burst,
+			Permits: c.limiter != nil,
+			Host:    c.defaultLimits(),
+		},
+		Limiter:         c.limiter,
+		Timeout:         c.timeout,
+		Budgets:         c.retries > 0,
+		MaxHostFailures: c.maxHostFailures,
+		MaxPause:        c.maxRetryAfter,
+		Patience:        c.patience(),
+		NewRunner:       f.client.NewRunner,
+	}
+	if c.retries > 0 {
+		e.Limits.PauseBase, e.Limits.PauseMax = c.backoffBase, c.backoffMax
+	}
+	if c.hostLimits != nil {
+		e.HostLimits = c.limitsOf
+	}
+	return e
+}
+
+// streams returns how f streams.
+func (c *config) streams() engine.StreamConfig {
+	return engine.StreamConfig{Lookahead: c.lookahead, InOrder: c.inOrder, Dedup: c.dedup}
+}
+
+// attemptLimit is how often a URL may be tried.
+func (c *config) attemptLimit() int { return min(c.retries, math.MaxInt-1) + 1 }
 
 // patience is how long a host may refuse everything before it is given up.
 func (c *config) patience() time.Duration {
@@ -583,7 +672,7 @@ func (c *config) limitsOf(host string) (sched.Limits, error) {
 	own, limits := c.hostLimits(host), c.defaultLimits()
 	if own.Concurrency < 0 || own.Burst < 0 || !(own.Rate >= 0) {
 		return limits, fmt.Errorf("WithHostLimits: host %s: %d, %v, %d: must not be negative",
-			quoteShort(host), own.Concurrency, float64(own.Rate), own.Burst)
+			fault.Word(host), own.Concurrency, float64(own.Rate), own.Burst)
 	}
 	if own.Concurrency > 0 {
 		limits.Concurrency = own.Concurrency

@@ -2,13 +2,15 @@ package fetch
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
-	"github.com/batchhttp/fetch/internal/netguard"
+	"github.com/batchhttp/fetch/internal/attempt"
+	"github.com/batchhttp/fetch/internal/fault"
+	"github.com/batchhttp/fetch/internal/job"
+	"github.com/batchhttp/fetch/internal/target"
 )
 
 // A Result is what became of one URL. Every URL of a batch gets exactly one.
@@ -73,7 +75,7 @@ type Attempt struct {
 
 // OK reports whether the URL was fetched with a status from 200 to 299.
 func (r Result) OK() bool {
-	return r.Err == nil && statusOK(r.StatusCode)
+	return r.Err == nil && target.StatusOK(r.StatusCode)
 }
 
 // JSON decodes the body into v, as [json.Unmarshal] does. It returns r.Err
@@ -84,7 +86,7 @@ func (r Result) JSON(v any) error {
 		return r.Err
 	}
 	var err error
-	if statusOK(r.StatusCode) {
+	if target.StatusOK(r.StatusCode) {
 		err = json.Unmarshal(r.Body, v)
 	} else {
 		err = &StatusError{StatusCode: r.StatusCode}
@@ -92,7 +94,51 @@ func (r Result) JSON(v any) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Method: methodOf(r.method), URL: redact(r.URL), Attempts: r.Attempts, Err: err}
+	return r.newError(err, r.Attempts, 0)
+}
+
+// newError returns the error of r after so many attempts, of so many that were allowed.
+func (r *Result) newError(cause error, attempts, limit int) *Error {
+	if paused, ok := cause.(*fault.HostPaused); ok {
+		cause = &HostPausedError{Host: paused.Host, Until: paused.Until}
+	}
+	return &Error{
+		Method: target.Method(r.method), URL: target.Redact(r.URL), Attempts: attempts,
+		Err: cause, attemptLimit: limit,
+	}
+}
+
+// fail makes err the error of a URL that has not been attempted.
+func (r *Result) fail(err error) { r.Err = r.newError(err, 0, 0) }
+
+// result returns an exchange as a Result.
+func (f *Fetcher) result(x *attempt.Exchange, tally job.Tally) Result {
+	r := Result{
+		Index: x.Index, URL: x.URL, FinalURL: x.FinalURL,
+		StatusCode: x.StatusCode, Proto: x.Proto, Header: x.Header,
+		Body: x.Body, Redirects: x.Redirects,
+		Attempts: tally.Attempts, Waited: tally.Waited, Took: tally.Took,
+	}
+	if x.Request != nil {
+		r.method = x.Request.Method
+	}
+	limit := f.config.attemptLimit()
+	switch cause := x.Cause(); {
+	case cause != nil:
+		r.Err = r.newError(cause, tally.Attempts, limit)
+	case x.Refused && x.Exhausted:
+		r.Err = r.newError(fault.Exhausted(&StatusError{x.StatusCode}), tally.Attempts, limit)
+	case x.Refused:
+		r.Err = r.newError(&StatusError{x.StatusCode}, tally.Attempts, limit)
+	}
+	for i, past := range x.History(tally) {
+		a := Attempt{StatusCode: past.StatusCode, Took: past.Took, RetryAfter: past.RetryAfter}
+		if past.Err != nil {
+			a.Err = r.newError(past.Err, i+1, limit)
+		}
+		r.History = append(r.History, a)
+	}
+	return r
 }
 
 // JoinErrors returns nil when no result has an error. Otherwise its text says
@@ -136,28 +182,28 @@ func (e *joinedError) Unwrap() []error { return e.errs }
 // Sentinel errors, to be matched with [errors.Is].
 var (
 	// ErrInvalidURL: the URL or request cannot be fetched; nothing was sent.
-	ErrInvalidURL = errors.New("invalid URL")
+	ErrInvalidURL = fault.ErrInvalidURL
 	// ErrTimeout: an attempt, or a stage of it such as the dial or the TLS
 	// handshake, took too long. [context.DeadlineExceeded] matches too. The
 	// deadline of the caller's own context is not an ErrTimeout.
-	ErrTimeout = errors.New("timed out")
+	ErrTimeout = fault.ErrTimeout
 	// ErrBodyTooLarge: the decoded body is longer than [WithMaxBody] allows.
-	ErrBodyTooLarge = errors.New("body too large")
+	ErrBodyTooLarge = fault.ErrBodyTooLarge
 	// ErrTruncated: the body ended before the end that was announced.
-	ErrTruncated = errors.New("body truncated")
+	ErrTruncated = fault.ErrTruncated
 	// ErrProtocol: the server did not speak HTTP as it must.
-	ErrProtocol = errors.New("protocol error")
+	ErrProtocol = fault.ErrProtocol
 	// ErrRedirect: a redirect that cannot or must not be followed. The Result
 	// has its status and header.
-	ErrRedirect = errors.New("redirect not followed")
+	ErrRedirect = fault.ErrRedirect
 	// ErrBlocked: the address is not a public one, under [WithPublicOnly].
-	ErrBlocked = netguard.ErrBlocked
+	ErrBlocked = fault.ErrBlocked
 	// ErrHostDown: the host failed [WithMaxHostFailures] times in a row, and
 	// the rest of the batch's URLs of that host were not tried, or not again.
-	ErrHostDown = errors.New("host down")
+	ErrHostDown = fault.ErrHostDown
 	// ErrHostPaused: the host asked not to be called for longer than can be
 	// waited; see [HostPausedError].
-	ErrHostPaused = errors.New("host paused")
+	ErrHostPaused = fault.ErrHostPaused
 )
 
 // An Error says why a URL was not fetched. Every non-nil Result.Err is an *Error.
@@ -200,7 +246,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Timeout reports whether the error is a timeout, of an attempt or of the
 // caller's context, as [net.Error] has it.
 func (e *Error) Timeout() bool {
-	return isTimeout(e.Err)
+	return fault.IsTimeout(e.Err)
 }
 
 // A StatusError is a status outside 200–299. It is an error only under
@@ -227,10 +273,8 @@ type HostPausedError struct {
 }
 
 func (e *HostPausedError) Error() string {
-	return fmt.Sprintf("host %s paused until %s", quoteShort(e.Host), e.Until.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("host %s paused until %s", fault.Word(e.Host), e.Until.UTC().Format(time.RFC3339))
 }
 
 // Is makes errors.Is(err, ErrHostPaused) true.
 func (e *HostPausedError) Is(target error) bool { return target == ErrHostPaused }
-
-func statusOK(code int) bool { return 200 <= code && code <= 299 }

@@ -1,12 +1,14 @@
-package fetch
+// Package body reads the bodies of responses: decoded, within a limit, and whole or with an
+// error. A Reader belongs to one goroutine at a time; what is pooled never leaves the package.
+package body
 
 import (
-	"compress/gzip"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"sync"
+
+	"github.com/batchhttp/fetch/internal/fault"
 )
 
 const (
@@ -19,11 +21,9 @@ const (
 	maxScratch  = 1 << 20
 )
 
-var errReadRange = errors.New("body returned an invalid count from Read")
-
-// A bodyReader reads a response body, decoded, within the limit, and with
+// A Reader reads a response body, decoded, within the limit, and with
 // the checks that a stranger's RoundTripper makes necessary. Read errors stick.
-type bodyReader struct {
+type Reader struct {
 	r     io.Reader
 	limit int64 // bytes left to read; negative is no limit
 	max   int64
@@ -31,17 +31,35 @@ type bodyReader struct {
 	err   error
 }
 
-// open makes b read the body of resp, at most limit bytes; 0 is no limit.
-func (b *bodyReader) open(resp *http.Response, limit int64) *bodyReader {
-	*b = bodyReader{r: resp.Body, limit: limit, max: limit, proto: resp.ProtoMajor}
-	if limit == 0 {
-		b.limit = -1
+// Open makes b read the body of the response to a request with the given method, at most
+// limit bytes; 0 is no limit. Nothing is read where no body follows, nor of a body whose
+// length is more than the limit.
+func (b *Reader) Open(method string, resp *http.Response, limit int64) *Reader {
+	b.open(resp, limit)
+	switch {
+	case None(method, resp.StatusCode) || resp.Body == http.NoBody:
+		b.err = io.EOF
+	case limit > 0 && resp.ContentLength > limit:
+		b.err = tooLarge(limit)
 	}
 	return b
 }
 
+func (b *Reader) open(resp *http.Response, limit int64) {
+	*b = Reader{r: resp.Body, limit: limit, max: limit, proto: resp.ProtoMajor}
+	if limit == 0 {
+		b.limit = -1
+	}
+}
+
+// Err returns the error that reading has met so far, io.EOF at the end of the body, or nil.
+func (b *Reader) Err() error { return b.err }
+
+// Kill makes every further Read fail: the body is closed.
+func (b *Reader) Kill() { b.err = http.ErrBodyReadAfterClose }
+
 // Read returns io.EOF, or an error that says what it counts as.
-func (b *bodyReader) Read(p []byte) (int, error) {
+func (b *Reader) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
@@ -57,21 +75,21 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 		b.limit -= int64(n)
 	}
 	if err != nil && err != io.EOF {
-		err = readFailure(err, b.proto)
+		err = fault.OfRead(err, b.proto)
 	}
 	b.err = err
 	return n, err
 }
 
 // read reads once, but does not put up with readers that never get anywhere.
-func (b *bodyReader) read(p []byte) (int, error) {
+func (b *Reader) read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
 	for range 100 {
 		n, err := b.r.Read(p)
 		if n < 0 || n > len(p) {
-			return 0, errReadRange
+			return 0, fault.InvalidRead
 		}
 		if n > 0 || err != nil {
 			return n, err
@@ -81,23 +99,29 @@ func (b *bodyReader) read(p []byte) (int, error) {
 }
 
 func tooLarge(limit int64) error {
-	return &failure{ErrBodyTooLarge, fmt.Errorf("more than %d bytes", limit)}
+	return fault.New(fault.ErrBodyTooLarge, fmt.Errorf("more than %d bytes", limit))
 }
 
-// readAll reads a body of which length bytes are announced; negative is unknown.
-func (b *bodyReader) readAll(length int64) ([]byte, error) {
+// All reads the whole body, of which length bytes are announced; negative is unknown.
+func (b *Reader) All(length int64) ([]byte, error) {
+	if b.err == io.EOF {
+		return []byte{}, nil
+	}
+	if b.err != nil {
+		return nil, b.err
+	}
 	if length < 1 || length > presized {
 		// Many a RoundTripper in tests leaves ContentLength 0 beside a body.
 		body, err := b.readGrowing(nil, length)
 		if err == nil && int64(len(body)) < length {
-			return nil, &failure{ErrTruncated, io.ErrUnexpectedEOF}
+			return nil, fault.New(fault.ErrTruncated, io.ErrUnexpectedEOF)
 		}
 		return body, err
 	}
 	body := make([]byte, length)
 	n, err := io.ReadFull(b, body)
 	if err != nil && b.err == io.EOF {
-		return nil, &failure{ErrTruncated, io.ErrUnexpectedEOF}
+		return nil, fault.New(fault.ErrTruncated, io.ErrUnexpectedEOF)
 	}
 	if err != nil {
 		return nil, err
@@ -123,7 +147,7 @@ var scratchPool = sync.Pool{New: func() any {
 
 // readGrowing reads to the end, behind what has been read already, into a buffer that is
 // doubled when it is full. The length that is announced only bounds that.
-func (b *bodyReader) readGrowing(read []byte, length int64) ([]byte, error) {
+func (b *Reader) readGrowing(read []byte, length int64) ([]byte, error) {
 	pooled := scratchPool.Get().(*[]byte)
 	defer scratchPool.Put(pooled)
 	buf := append((*pooled)[:0], read...)
@@ -154,54 +178,4 @@ func grow(buf []byte, length int64) []byte {
 		size = int(rest)
 	}
 	return append(make([]byte, 0, size), buf...)
-}
-
-var gzipPool sync.Pool
-
-// A gzipReader decodes a body with a pooled decoder, which is made when the
-// first byte is asked for.
-type gzipReader struct {
-	body io.ReadCloser
-	gz   *gzip.Reader
-	err  error
-}
-
-func (g *gzipReader) Read(p []byte) (int, error) {
-	if g.gz == nil && g.err == nil {
-		g.open()
-	}
-	if g.err != nil {
-		return 0, g.err
-	}
-	n, err := g.gz.Read(p)
-	if err != nil {
-		g.err = err
-	}
-	return n, err
-}
-
-func (g *gzipReader) open() {
-	if gz, ok := gzipPool.Get().(*gzip.Reader); ok {
-		g.gz, g.err = gz, gz.Reset(g.body)
-		return
-	}
-	g.gz, g.err = gzip.NewReader(g.body)
-}
-
-// Close closes the body. The decoder goes back to the pool.
-func (g *gzipReader) Close() error {
-	if g.gz != nil {
-		gzipPool.Put(g.gz)
-		g.gz = nil
-	}
-	if g.err == nil {
-		g.err = http.ErrBodyReadAfterClose
-	}
-	return g.body.Close()
-}
-
-// bodyless reports whether no body follows the head, whatever its length
-// field says (RFC 9110, section 6.4.1).
-func bodyless(method string, status int) bool {
-	return method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
 }

@@ -1,10 +1,12 @@
-package fetch
+package target
 
 import (
 	"errors"
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/batchhttp/fetch/internal/fault"
 )
 
 var hostKeys = []struct{ name, raw, key string }{
@@ -42,9 +44,9 @@ var hostKeys = []struct{ name, raw, key string }{
 func TestAHostKeyIsTheLowerCaseHostAndAnUnusualPort(t *testing.T) {
 	for _, test := range hostKeys {
 		t.Run(test.name, func(t *testing.T) {
-			key, err := hostOf(test.raw)
+			key, err := Host(test.raw)
 			if err != nil || key != test.key {
-				t.Errorf("hostOf(%q) = %q, %v; want %q", test.raw, key, err, test.key)
+				t.Errorf("Host(%q) = %q, %v; want %q", test.raw, key, err, test.key)
 			}
 		})
 	}
@@ -78,8 +80,8 @@ func TestAURLThatCannotBeFetchedHasNoHostKey(t *testing.T) {
 		"brackets around a name":     "http://[127.0.0.1]x/",
 	} {
 		t.Run(name, func(t *testing.T) {
-			if key, err := hostOf(raw); !errors.Is(err, ErrInvalidURL) || key != "" {
-				t.Errorf("hostOf(%q) = %q, %v; want ErrInvalidURL", raw, key, err)
+			if key, err := Host(raw); !errors.Is(err, fault.ErrInvalidURL) || key != "" {
+				t.Errorf("Host(%q) = %q, %v; want fault.ErrInvalidURL", raw, key, err)
 			}
 		})
 	}
@@ -97,19 +99,19 @@ func FuzzHostKey(f *testing.F) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
-		key, err := hostOf(raw)
+		key, err := Host(raw)
 		if (err == nil) != (key != "") {
-			t.Fatalf("hostOf(%q) = %q, %v", raw, key, err)
+			t.Fatalf("Host(%q) = %q, %v", raw, key, err)
 		}
-		if err != nil && (!errors.Is(err, ErrInvalidURL) || len(raw) > 8 && strings.Contains(err.Error(), raw)) {
-			t.Fatalf("hostOf(%q): %v", raw, err)
+		if err != nil && (!errors.Is(err, fault.ErrInvalidURL) || len(raw) > 8 && strings.Contains(err.Error(), raw)) {
+			t.Fatalf("Host(%q): %v", raw, err)
 		}
-		u, parseErr := parse(raw)
+		u, parseErr := Parse(raw)
 		if (parseErr == nil) != (err == nil) {
-			t.Fatalf("hostOf(%q): %v; parse: %v", raw, err, parseErr)
+			t.Fatalf("Host(%q): %v; Parse: %v", raw, err, parseErr)
 		}
-		if parseErr == nil && hostKey(u) != key {
-			t.Fatalf("hostOf(%q) = %q, parsed it is %q", raw, key, hostKey(u))
+		if parseErr == nil && HostOf(u) != key {
+			t.Fatalf("Host(%q) = %q, parsed it is %q", raw, key, HostOf(u))
 		}
 		if quick, ok := plainHost(raw); ok && (parseErr != nil || quick != key) {
 			t.Fatalf("plainHost(%q) = %q; parsed it is %q, %v", raw, quick, key, parseErr)
@@ -136,8 +138,8 @@ func TestAnOriginIsSchemeHostAndPort(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a, b := mustParse(t, test.a), mustParse(t, test.b)
-			if sameOrigin(a, b) != test.same || sameOrigin(b, a) != test.same {
-				t.Errorf("sameOrigin(%s, %s) = %v", test.a, test.b, !test.same)
+			if SameOrigin(a, b) != test.same || SameOrigin(b, a) != test.same {
+				t.Errorf("SameOrigin(%s, %s) = %v", test.a, test.b, !test.same)
 			}
 		})
 	}
@@ -159,8 +161,8 @@ func TestADistinctKeyIgnoresTheFragmentAndTheCaseOfSchemeAndHost(t *testing.T) {
 		{"empty", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if key := distinctKey(test.raw); key != test.key {
-				t.Errorf("distinctKey(%q) = %q, want %q", test.raw, key, test.key)
+			if key := Distinct(test.raw); key != test.key {
+				t.Errorf("Distinct(%q) = %q, want %q", test.raw, key, test.key)
 			}
 		})
 	}
@@ -173,19 +175,19 @@ func FuzzDistinctKey(f *testing.F) {
 	f.Add("HTTP://User@A.B:080/C?D#E")
 	f.Add("http://a/://B")
 	f.Fuzz(func(t *testing.T, raw string) {
-		key := distinctKey(raw)
-		if again := distinctKey(key); again != key {
-			t.Fatalf("distinctKey(%q) = %q, and of that %q", raw, key, again)
+		key := Distinct(raw)
+		if again := Distinct(key); again != key {
+			t.Fatalf("Distinct(%q) = %q, and of that %q", raw, key, again)
 		}
-		u, err := parse(raw)
+		u, err := Parse(raw)
 		if err != nil {
 			return
 		}
 		// What is fetched for the key is what would be fetched for the URL.
 		k := mustParse(t, key)
-		if hostKey(k) != hostKey(u) || k.Scheme != u.Scheme || k.User.String() != u.User.String() ||
+		if HostOf(k) != HostOf(u) || k.Scheme != u.Scheme || k.User.String() != u.User.String() ||
 			k.RequestURI() != u.RequestURI() {
-			t.Fatalf("distinctKey(%q) = %q, which is another resource", raw, key)
+			t.Fatalf("Distinct(%q) = %q, which is another resource", raw, key)
 		}
 	})
 }
@@ -201,8 +203,8 @@ func TestARedactedURLKeepsSchemeHostAndPath(t *testing.T) {
 		{"a bad port is shown without what may be a password", "http://user:p w@a.example/", "http://a.example/"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if shown := redact(test.raw); shown != test.shown {
-				t.Errorf("redact(%q) = %q, want %q", test.raw, shown, test.shown)
+			if shown := Redact(test.raw); shown != test.shown {
+				t.Errorf("Redact(%q) = %q, want %q", test.raw, shown, test.shown)
 			}
 		})
 	}
@@ -223,8 +225,8 @@ func TestAPasswordThatIsNotEscapedIsNotShown(t *testing.T) {
 		"http:/user:c4n4rY@a.example/",
 	} {
 		t.Run(raw, func(t *testing.T) {
-			if shown := redact(raw); strings.Contains(shown, secret) {
-				t.Errorf("redact(%q) = %s", raw, shown)
+			if shown := Redact(raw); strings.Contains(shown, secret) {
+				t.Errorf("Redact(%q) = %s", raw, shown)
 			}
 		})
 	}
@@ -263,9 +265,9 @@ func FuzzRedact(f *testing.F) {
 			scheme + ":" + user + ":" + secret + "@" + host + path,
 			user + ":" + secret + "@" + host + path,
 		} {
-			shown := redact(raw)
+			shown := Redact(raw)
 			if strings.Contains(shown, secret) {
-				t.Errorf("redact(%q) = %s shows a secret", raw, shown)
+				t.Errorf("Redact(%q) = %s shows a secret", raw, shown)
 			}
 			checkPrintable(t, shown)
 		}
@@ -288,9 +290,9 @@ func checkPrintable(t *testing.T, s string) {
 
 func mustParse(t *testing.T, raw string) *url.URL {
 	t.Helper()
-	u, err := parse(raw)
+	u, err := Parse(raw)
 	if err != nil {
-		t.Fatalf("parse(%q): %v", raw, err)
+		t.Fatalf("Parse(%q): %v", raw, err)
 	}
 	return u
 }

@@ -1,7 +1,6 @@
-package fetch
+package transport
 
 import (
-	"context"
 	"crypto/tls"
 	"net"
 	"sync"
@@ -35,26 +34,26 @@ const (
 	maxHTTP1 = 4096
 )
 
-// join returns the handshake to wait for, if there is one, or makes a first one
-// for the caller to settle.
-func (h *handshakes) join(address string) (other, mine *handshake) {
+// join returns the first handshake, which is to be waited for, or makes one of the caller's
+// own, which it must answer for. There may be neither.
+func (h *handshakes) join(address string) (first, own *handshake) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, ok := h.http1[address]; ok {
 		return nil, nil
 	}
-	if other = h.first[address]; other != nil {
-		return other, nil
+	if first = h.first[address]; first != nil {
+		return first, nil
 	}
-	mine = &handshake{ended: make(chan struct{})}
-	h.first[address] = mine
-	return nil, mine
+	own = &handshake{ended: make(chan struct{})}
+	h.first[address] = own
+	return nil, own
 }
 
-// settle says what a handshake has come to: conn is nil if it failed. mine is what join has
+// answer says how a handshake has ended: conn is nil if it failed. own is the one that join
 // made for it, or nil. The first that succeeds answers for all: the one that they wait for
 // may hang.
-func (h *handshakes) settle(address string, mine *handshake, conn net.Conn) {
+func (h *handshakes) answer(address string, own *handshake, conn net.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	http2 := conn != nil && conn.(*tls.Conn).ConnectionState().NegotiatedProtocol == "h2"
@@ -62,7 +61,7 @@ func (h *handshakes) settle(address string, mine *handshake, conn net.Conn) {
 		h.remember(address)
 	}
 	first := h.first[address]
-	if first == nil || isClosed(first.ended) || conn == nil && first != mine {
+	if first == nil || isClosed(first.ended) || conn == nil && first != own {
 		return
 	}
 	if http2 {
@@ -74,7 +73,7 @@ func (h *handshakes) settle(address string, mine *handshake, conn net.Conn) {
 	close(first.ended)
 }
 
-// remember notes that there is nothing to wait for at an address.
+// remember notes that an address speaks HTTP/1, so that there is nothing to wait for.
 func (h *handshakes) remember(address string) {
 	if len(h.http1) >= maxHTTP1 {
 		for forgotten := range h.http1 { // any: it is only waited for once more
@@ -94,7 +93,7 @@ func (h *handshakes) forget(address string, first *handshake) {
 	}
 }
 
-// close ends what is to be forgotten later.
+// close stops the timers that would forget handshakes later.
 func (h *handshakes) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -102,55 +101,5 @@ func (h *handshakes) close() {
 		if first.forget != nil {
 			first.forget.Stop()
 		}
-	}
-}
-
-// shares reports whether the request that dials gets the connection of another's
-// handshake. net/http gives one of HTTP/2 to all that wait, without a word to their
-// dials: this one returns when the request is over. It does so once for a request, as
-// a connection may have room for a few only.
-func (s *sender) shares(ctx context.Context, other *handshake, patience time.Duration) bool {
-	over := s.join()
-	if over == nil {
-		return false
-	}
-	late := isClosed(other.ended)
-	if late { // the connection may have been given away, and have no room left
-		patience = handover
-	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	expired := timer.C
-	select {
-	case <-other.ended:
-		if !late {
-			expired = nil // net/http gives the connection to this request too
-		}
-	case <-over:
-	case <-ctx.Done():
-		return true
-	case <-expired:
-		return isClosed(over)
-	}
-	if isClosed(over) || other.conn == nil {
-		return isClosed(over)
-	}
-	select {
-	case <-over:
-	case <-ctx.Done():
-	case <-other.conn.closed: // before it could be given away
-		return false
-	case <-expired:
-		return false
-	}
-	return true
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
 	}
 }

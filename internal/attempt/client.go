@@ -1,0 +1,97 @@
+// Package attempt makes the attempts at one URL: it builds a request, sends it, follows where
+// the response leads, reads its body, and says what came of it and whether another attempt
+// may follow. It does not know of batches, of slots, or of who may start when.
+//
+// A Client is what all attempts of a Fetcher share; it is safe for concurrent use. An
+// Exchange, the way of one URL, belongs to one goroutine at a time.
+package attempt
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/batchhttp/fetch/internal/job"
+	"github.com/batchhttp/fetch/internal/redirect"
+)
+
+// Config says how requests are made. The functions are code of the caller's, as are Transport
+// and Jar unless they are the own client's.
+type Config struct {
+	Transport http.RoundTripper
+	Jar       http.CookieJar // nil is none
+	// Own tells that Transport is the own client's, which changes no request and keeps none.
+	Own bool
+	// NewContext makes the context of requests from that of turns; nil leaves it as it is.
+	NewContext func(parent context.Context) context.Context
+
+	Header      http.Header // of every request that has none of the name; not changed any more
+	RequestFunc func(*http.Request) error
+	Redirects   redirect.Policy
+
+	MaxBody      int64 // of a body that is kept; 0 is no limit
+	MaxRead      int64 // of a body that BodyFunc gets; 0 is no limit
+	BodyFunc     func(ctx context.Context, x *Exchange, tally job.Tally, body io.Reader) error
+	StatusErrors bool
+
+	Retries       int
+	Backoff       time.Duration // the first
+	MaxBackoff    time.Duration
+	MaxRetryAfter time.Duration // 0 ignores Retry-After
+	RetryIf       func(x *Exchange, tally job.Tally) bool
+	// Failures tells that failures to connect are to be reported although nothing is retried.
+	Failures bool
+}
+
+// A Client makes exchanges. Make one with New.
+type Client struct {
+	config Config
+	header http.Header
+	host   string // of the header "Host"
+
+	sharesHeader bool // whether nobody can change the header of a GET
+	reuses       bool // whether a GET that was answered can be used again
+	asksForGzip  bool // whether GETs ask for gzip themselves
+}
+
+// New returns a Client.
+func New(c Config) *Client {
+	client := &Client{config: c, header: c.Header.Clone()}
+	client.host = client.header.Get("Host")
+	client.header.Del("Host")
+	if c.Own && c.RequestFunc == nil {
+		client.sharesHeader = true
+		client.asksForGzip = client.header.Get("Accept-Encoding") == "" && client.header.Get("Range") == ""
+	}
+	if client.asksForGzip {
+		client.header.Set("Accept-Encoding", "gzip")
+	}
+	client.reuses = client.sharesHeader && c.BodyFunc == nil && sizeOf(client.header) < 1<<10
+	return client
+}
+
+// sizeOf returns about what a header takes on the wire.
+func sizeOf(h http.Header) (size int) {
+	for key, values := range h {
+		for _, value := range values {
+			size += len(key) + len(value) + len(": \r\n")
+		}
+	}
+	return size
+}
+
+// Get returns an exchange that gets a URL, which has the given index in its input.
+func (c *Client) Get(index int, rawURL string) *Exchange {
+	x := exchanges.Get().(*Exchange)
+	*x = Exchange{client: c, Index: index, URL: rawURL}
+	return x
+}
+
+// Send returns an exchange that sends a request of the caller's, which may be nil, and is not
+// changed. rawURL is its URL as text.
+func (c *Client) Send(index int, req *http.Request, rawURL string) *Exchange {
+	x := c.Get(index, rawURL)
+	x.Request, x.isRequest = req, true
+	return x
+}

@@ -1,0 +1,184 @@
+package attempt
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/batchhttp/fetch/internal/body"
+	"github.com/batchhttp/fetch/internal/fault"
+	"github.com/batchhttp/fetch/internal/job"
+	"github.com/batchhttp/fetch/internal/redirect"
+	"github.com/batchhttp/fetch/internal/target"
+)
+
+// An Exchange is the way of one URL: its attempts, each with the redirects that it follows.
+// It is the job.Job of the engine.
+type Exchange struct {
+	client    *Client
+	Index     int           // in its input
+	URL       string        // as it was given
+	Request   *http.Request // the caller's; nil for a GET of URL
+	isRequest bool          // although Request may be nil
+	Outcome
+	history history
+
+	next      *http.Request // the redirect to follow; nil: the exchange is between attempts
+	chain     redirect.Chain
+	bodyTaken bool // whether the body of Request has been handed on
+
+	// Of the request at hand:
+	turn   job.Turn
+	report *job.Report
+	wait   wait
+	resp   *http.Response // whose body is to be closed
+	body   *requestBody   // to be closed
+	reader body.Reader    // of resp
+}
+
+// An Outcome is the end of the last attempt.
+type Outcome struct {
+	StatusCode int
+	Proto      string
+	Header     http.Header
+	FinalURL   string
+	Redirects  int
+	Body       []byte
+	Err        error // why there is no whole response; nil if there is one
+	Refused    bool  // by its status, under StatusErrors
+	Exhausted  bool  // the budget of the host, so that no attempt followed
+}
+
+var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
+
+// Free lets the exchange be used for another URL. Nothing may refer to it any more.
+func (x *Exchange) Free() {
+	*x = Exchange{}
+	exchanges.Put(x)
+}
+
+// Host is that of job.Job, as are the methods below. After a redirect it is the host that the
+// redirect leads to, otherwise that of the URL.
+func (x *Exchange) Host() (string, error) {
+	switch {
+	case x.next != nil:
+		return target.HostOf(x.next.URL), nil
+	case x.isRequest:
+		return target.RequestHost(x.Request)
+	}
+	return target.Host(x.URL)
+}
+
+func (x *Exchange) Context() context.Context {
+	if x.Request == nil {
+		return nil
+	}
+	return x.Request.Context()
+}
+
+func (x *Exchange) Distinct() string {
+	if x.isRequest {
+		return ""
+	}
+	return target.Distinct(x.URL)
+}
+
+func (x *Exchange) Size() int { return len(x.Body) }
+
+func (x *Exchange) End(err error) {
+	x.turn, x.report = nil, nil // which a panic in the turn leaves
+	if err != nil {
+		x.next = nil
+		x.fail(err)
+	}
+	x.close()
+	x.closeUnsent()
+}
+
+// close closes the bodies that are open, whatever a RoundTripper does with them.
+func (x *Exchange) close() {
+	if resp := x.resp; resp != nil {
+		x.resp = nil
+		resp.Body.Close()
+	}
+	if body := x.body; body != nil {
+		x.body = nil
+		body.Close()
+		body.raise()
+	}
+}
+
+// closeUnsent closes the body of a request that was never sent.
+func (x *Exchange) closeUnsent() {
+	if x.Request == nil || x.bodyTaken || x.Request.Body == nil {
+		return
+	}
+	x.bodyTaken = true
+	b := &requestBody{body: x.Request.Body}
+	b.call(b.body.Close)
+	if b.panicked != nil { // the URL of one that exits has an error anyway
+		panic(b.panicked)
+	}
+}
+
+// fail gives the exchange its error.
+func (x *Exchange) fail(err error) {
+	x.Body = nil
+	x.Err = err
+	x.Refused = false
+}
+
+// failUnlessDone fails the exchange with err, unless its context explains it.
+func (x *Exchange) failUnlessDone(ctx context.Context, err error) {
+	if done := x.done(ctx); done != nil {
+		err = done
+	}
+	x.fail(err)
+}
+
+// done returns the error of a request whose context has ended, or nil. Contexts
+// decide it, not the error that came back: net/http returns the cause of a cancel,
+// which may be anything, and its own timeouts match context.DeadlineExceeded too.
+func (x *Exchange) done(ctx context.Context) error {
+	ended := ctx.Err() != nil // looked at first, as it ends with the callers' contexts
+	if err := x.cancelled(); err != nil {
+		return err
+	}
+	if ended {
+		return fault.AttemptTimeout
+	}
+	return nil
+}
+
+// cancelled returns the error of an exchange whose callers' contexts have ended, or nil.
+func (x *Exchange) cancelled() error {
+	if err := x.turn.Cancelled(); err != nil {
+		return err
+	}
+	if x.Request != nil && x.Request.Context().Err() != nil {
+		return fault.Cancellation(x.Request.Context())
+	}
+	return nil
+}
+
+// takeHead takes over the head of a response.
+func (x *Exchange) takeHead(req *http.Request, resp *http.Response) {
+	x.StatusCode, x.Proto, x.Header = resp.StatusCode, resp.Proto, resp.Header
+	// Parsing and printing a URL costs, so one that cannot have changed is taken as it is.
+	same := x.Redirects == 0 && x.Request == nil && x.client.config.RequestFunc == nil
+	if same && req.URL.Fragment == "" && !strings.Contains(x.URL, "@") {
+		x.FinalURL = x.URL
+	} else {
+		x.FinalURL = target.Plain(req.URL)
+	}
+}
+
+// Cause returns why there is no whole response, with a note if the host's budget of retries
+// was exhausted, or nil.
+func (o *Outcome) Cause() error {
+	if o.Err != nil && o.Exhausted {
+		return fault.Exhausted(o.Err)
+	}
+	return o.Err
+}

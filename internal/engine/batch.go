@@ -1,0 +1,274 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/batchhttp/fetch/internal/fault"
+	"github.com/batchhttp/fetch/internal/job"
+	"github.com/batchhttp/fetch/internal/sched"
+)
+
+// A batch is one call: a lane of the scheduler, and the way from tasks to results.
+type batch struct {
+	engine   *Engine
+	sink     sink
+	caller   context.Context
+	ctx      context.Context // of the caller, ended by stop too
+	cancel   context.CancelCauseFunc
+	lane     *sched.Lane
+	started  time.Time
+	deadline time.Time // of caller, which is not to be asked under the lock
+	// cancelled returns the error of the jobs that the end of ctx leaves undone.
+	cancelled func() error
+
+	unwatch  func() bool    // the caller's context
+	watching sync.WaitGroup // the functions that still react to contexts
+
+	// Guarded by Engine.mu:
+	phase    phase
+	waiting  map[int]*entry   // entries without a slot; a list makes most of its only for a slot
+	left     int              // accepted and without result
+	busy     int              // with a slot, or being ended
+	down     map[string]error // of hosts that are given up, by key
+	panicked *fault.Panic
+
+	settled chan struct{} // closed when nothing is left to do
+}
+
+// A phase of a batch comes after those before it, of which it may leave out some.
+type phase uint8
+
+const (
+	open     phase = iota // it takes inputs
+	closed                // it has all its inputs
+	stopping              // nothing more starts
+	stopped               // and what waited is out of the scheduler, and ended
+)
+
+// A sink is what a batch makes of its results: a list or a stream.
+type sink interface {
+	// done takes the outcome of an entry, whose job has ended. It is called without the lock.
+	done(en *entry)
+	// refuse ends an input that has no entry yet. It is called without the lock.
+	refuse(id int, err error, tally job.Tally)
+	// entry makes the entry of an input that was queued without one.
+	entry(id int) *entry
+	// awaits reports whether the batch can only go on with the given input. It is called
+	// with the lock.
+	awaits(id int) bool
+	// endedLocked is called whenever jobs have ended.
+	endedLocked(now time.Time)
+}
+
+// newBatch returns a batch that is to be started.
+func (e *Engine) newBatch(ctx context.Context) *batch {
+	b := &batch{engine: e, caller: ctx, settled: make(chan struct{}), waiting: map[int]*entry{}}
+	b.ctx, b.cancel = context.WithCancelCause(ctx)
+	b.cancelled = sync.OnceValue(func() error {
+		if ctx.Err() != nil {
+			return fault.Cancellation(ctx)
+		}
+		return context.Canceled
+	})
+	b.started = time.Now()
+	b.deadline, _ = ctx.Deadline()
+	return b
+}
+
+// start enters the batch into the engine. close must follow.
+func (b *batch) start() {
+	b.engine.mu.Lock()
+	b.engine.enterLocked()
+	b.lane = b.engine.sched.NewLane(b)
+	b.engine.mu.Unlock()
+	b.watching.Add(1)
+	b.unwatch = context.AfterFunc(b.caller, func() {
+		defer b.watching.Done()
+		b.stop()
+	})
+}
+
+// closeInput says that no more inputs come.
+func (b *batch) closeInput() {
+	b.engine.mu.Lock()
+	defer b.engine.mu.Unlock()
+	b.phase = max(b.phase, closed)
+	b.noteEndLocked()
+}
+
+// stop ends what is in flight, lets nothing more start, and ends what waits. Of a list the
+// inputs without an entry are left to close.
+func (b *batch) stop() {
+	e := b.engine
+	b.cancel(nil)
+	e.mu.Lock()
+	if b.phase >= stopping {
+		e.mu.Unlock()
+		return
+	}
+	b.phase = stopping
+	b.dropLocked()
+	b.phase = stopped
+	rest := b.waiting
+	b.waiting = map[int]*entry{}
+	b.busy += len(rest)
+	b.noteEndLocked()
+	e.kickLocked(time.Now())
+	e.mu.Unlock()
+	ids := slices.Sorted(maps.Keys(rest))
+	for _, id := range ids {
+		b.end(rest[id], b.cancelled())
+	}
+	b.ended(len(ids))
+}
+
+// dropHosts is the number of hosts whose tasks are dropped under one lock.
+const dropHosts = 128
+
+// dropLocked takes the tasks that have not started out of the scheduler. Now and then it lets
+// go of the lock, for which another batch may be waiting.
+func (b *batch) dropLocked() {
+	for b.lane.Drop(time.Now(), dropHosts) {
+		b.engine.mu.Unlock()
+		b.engine.mu.Lock()
+	}
+}
+
+// abort stops the batch and has a panic raised again on the caller's goroutine.
+func (b *batch) abort(p *fault.Panic) {
+	b.engine.mu.Lock()
+	if b.panicked == nil {
+		b.panicked = p
+	}
+	b.engine.mu.Unlock()
+	b.stop()
+}
+
+// close waits until nothing of the batch runs, and stops it if it is not complete.
+func (b *batch) close() {
+	e := b.engine
+	e.mu.Lock()
+	b.phase = max(b.phase, closed)
+	b.noteEndLocked()
+	complete := b.left == 0
+	e.mu.Unlock()
+	if !complete {
+		b.stop()
+	}
+	<-b.settled
+	if b.unwatch() {
+		b.watching.Done()
+	}
+	b.cancel(nil)
+	e.mu.Lock()
+	// A task that was cancelled in its back-off is in the scheduler until it is due.
+	b.dropLocked()
+	e.mu.Unlock()
+	b.watching.Wait()
+}
+
+// raise panics with what has panicked in the batch. It comes after close.
+func (b *batch) raise() {
+	if panicked := cmp.Or(b.panicked, b.engine.leave()); panicked != nil {
+		panic(panicked)
+	}
+}
+
+// noteEndLocked notices when the batch has nothing left to do.
+func (b *batch) noteEndLocked() {
+	if b.busy > 0 || b.phase != stopped && (b.phase != closed || b.left > 0) {
+		return
+	}
+	select {
+	case <-b.settled:
+	default:
+		close(b.settled)
+	}
+}
+
+// accept queues a new entry, or ends it.
+func (b *batch) accept(en *entry) {
+	var err error
+	if en.key, err = b.keepInput(en.job.Host()); err == nil {
+		b.watch(en)
+	}
+	e := b.engine
+	e.mu.Lock()
+	now := time.Now()
+	b.left++
+	if err == nil {
+		err = b.queueLocked(now, en)
+		e.releaseHostLocked(now, en.key)
+	}
+	if err != nil {
+		b.busy++
+	}
+	e.kickLocked(now)
+	e.mu.Unlock()
+	if err != nil {
+		b.end(en, err)
+		b.ended(1)
+	}
+}
+
+// queueLocked queues an entry whose host is kept, or returns why it ends instead.
+func (b *batch) queueLocked(now time.Time, en *entry) error {
+	switch {
+	case b.phase >= stopping:
+		return b.cancelled()
+	case en.expired != nil && *en.expired != nil:
+		return *en.expired
+	}
+	if err := b.refusalLocked(now, en.key); err != nil {
+		return err
+	}
+	b.waiting[en.id] = en
+	en.era = b.lane.Era()
+	switch {
+	case en.tally.Attempts == 0:
+		b.lane.Push(now, en.key, en.id)
+	case en.report.After > 0:
+		b.lane.Delay(now, en.key, en.id, en.id, en.due)
+	case en.report.Answer == job.Throttled && !b.sink.awaits(en.id):
+		// Not always the same job is to be the one that probes a host.
+		b.lane.Back(now, en.key, en.id)
+	default:
+		b.lane.Return(now, en.key, en.id, en.id)
+	}
+	return nil
+}
+
+// takeLocked returns the entry of a task that has left the scheduler.
+func (b *batch) takeLocked(id int) *entry {
+	en := b.waiting[id]
+	if en == nil {
+		return b.sink.entry(id)
+	}
+	delete(b.waiting, id)
+	return en
+}
+
+// neverQueued is before any era.
+const neverQueued = -1
+
+// queueAgainLocked queues an entry that has given its slot back, and whose host is kept. It
+// returns it as an eviction if the host takes no more.
+func (b *batch) queueAgainLocked(now time.Time, en *entry) []eviction {
+	en.since = now
+	en.due = now.Add(en.report.After)
+	err := b.queueLocked(now, en)
+	b.engine.releaseHostLocked(now, en.key)
+	if err == nil {
+		b.busy--
+		b.noteEndLocked()
+		return nil
+	}
+	b.waiting[en.id] = en
+	en.era = neverQueued
+	return []eviction{{b, func(yield func(int) bool) { yield(en.id) }, err}}
+}

@@ -1,0 +1,70 @@
+package engine
+
+import (
+	"errors"
+	"time"
+
+	"github.com/batchhttp/fetch/internal/fault"
+	"github.com/batchhttp/fetch/internal/sched"
+)
+
+var errLimiterExited = fault.New(nil, errors.New("WithLimiter: runtime.Goexit was called"))
+
+// askLocked asks the Limiter for a permit, on a goroutine of its own.
+func (e *Engine) askLocked() {
+	if e.asking {
+		return
+	}
+	e.asking = true
+	r := e.run
+	r.group.Go(func() error {
+		e.ask(r)
+		return nil
+	})
+}
+
+// ask waits for a permit. It belongs to whichever job can start then, as does an error or
+// a panic.
+func (e *Engine) ask(r *run) {
+	err := errLimiterExited
+	var panicked *fault.Panic
+	defer func() {
+		if value := recover(); value != nil {
+			panicked, err = fault.AsPanic(value), fault.Panicked
+		}
+		e.answer(r, err, panicked)
+	}()
+	if err = e.config.Limiter.Wait(r.ctx); err != nil {
+		err = fault.New(nil, err)
+	}
+}
+
+// answer takes what Wait has returned: a permit, or the error of the job that could start.
+func (e *Engine) answer(r *run, err error, panicked *fault.Panic) {
+	e.mu.Lock()
+	e.asking = false
+	now := time.Now()
+	var task sched.Task
+	blamed := false
+	switch {
+	case err == nil:
+		e.sched.Permit()
+	case e.run == r:
+		task, blamed = e.sched.Reject(now)
+	}
+	if !blamed {
+		if panicked != nil {
+			r.panicked = panicked
+		}
+		e.kickLocked(now) // a later run too, that had to wait for the end of this Wait
+		e.mu.Unlock()
+		return
+	}
+	b := task.Lane().Owner.(*batch)
+	b.busy++
+	e.mu.Unlock()
+	b.finish(task.ID, err)
+	if panicked != nil {
+		b.abort(panicked)
+	}
+}

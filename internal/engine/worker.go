@@ -1,0 +1,199 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/batchhttp/fetch/internal/fault"
+	"github.com/batchhttp/fetch/internal/job"
+	"github.com/batchhttp/fetch/internal/sched"
+)
+
+// A worker runs one job after the other. It is the job.Turn of the one at hand.
+type worker struct {
+	engine *Engine
+	run    *run
+	runner job.Runner
+
+	batch  *batch // of the entry at hand, or of the last
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	entry  *entry // at hand; nil: none
+	task   sched.Task
+
+	deadline deadline
+}
+
+// loop runs jobs until none can start. A panic, or Goexit, of the caller's code
+// ends it with the entry still at hand.
+func (w *worker) loop() {
+	defer w.abandon()
+	e := w.engine
+	w.runner = e.config.NewRunner()
+	e.mu.Lock()
+	now := time.Now()
+	for e.run == w.run {
+		task, ok := e.sched.Pop(now)
+		if !ok {
+			break
+		}
+		e.kickLocked(now)
+		w.takeLocked(task, now)
+		e.mu.Unlock()
+		w.runner.Run(w, w.entry.job, &w.entry.report)
+		now = w.handBack()
+	}
+	w.retire(now)
+}
+
+// retire ends the worker, and unlocks mu.
+func (w *worker) retire(now time.Time) {
+	w.engine.workers--
+	w.engine.kickLocked(now) // a worker of an earlier run leaves room for one of this
+	w.engine.mu.Unlock()
+	if w.cancel != nil {
+		w.cancel(nil)
+	}
+}
+
+// takeLocked makes a task the one at hand.
+func (w *worker) takeLocked(task sched.Task, now time.Time) {
+	e, b := w.engine, task.Lane().Owner.(*batch)
+	w.enter(b)
+	w.task = task
+	w.entry = b.takeLocked(task.ID)
+	w.entry.begin(now, e.config.Timeout)
+	b.busy++
+	if w.entry.remaining > 0 {
+		e.deadlines.add(w, now.Add(w.entry.remaining))
+		first, _ := e.deadlines.next()
+		e.alarm.set(now, first)
+	}
+}
+
+// enter makes the worker's context one of the batch, and one that has not
+// ended. It stays for as long as it can: a new one for each request is a cost that shows.
+func (w *worker) enter(b *batch) {
+	if w.batch == b && w.ctx.Err() == nil {
+		return
+	}
+	if w.cancel != nil {
+		w.cancel(nil)
+	}
+	w.batch = b
+	w.ctx, w.cancel = context.WithCancelCause(b.ctx)
+}
+
+// handBack hands on the entry at hand and gives the slot back. It returns with mu held.
+func (w *worker) handBack() time.Time {
+	e, b, en := w.engine, w.batch, w.entry
+	again := en.report.Next != job.Done
+	if again {
+		if err := w.keepNext(); err != nil {
+			again = false
+			en.end(err)
+		}
+	} else {
+		en.end(nil)
+	}
+	w.record(again)
+	e.mu.Lock()
+	now := time.Now()
+	evictions := w.releaseLocked(now)
+	if again {
+		evictions = append(evictions, b.queueAgainLocked(now, en)...)
+	} else {
+		b.endedLocked(now, 1)
+		recycle(en)
+	}
+	if len(evictions) == 0 {
+		return now
+	}
+	e.kickLocked(now)
+	e.mu.Unlock()
+	for _, v := range evictions {
+		v.finish()
+	}
+	e.mu.Lock()
+	return time.Now()
+}
+
+// keepNext keeps the host of the next request, or returns why there is none.
+func (w *worker) keepNext() (err error) {
+	en := w.entry
+	if en.key, err = en.job.Host(); err == nil {
+		err = w.engine.keepHost(en.key)
+	}
+	return err
+}
+
+// record counts the time of the request, and hands in the result if that was the last.
+func (w *worker) record(again bool) {
+	w.entry.took(time.Since(w.task.Started))
+	if !again {
+		w.batch.sink.done(w.entry)
+	}
+}
+
+// releaseLocked gives the slot back, and returns the tasks that end because of the things
+// that the request has told about its host.
+func (w *worker) releaseLocked(now time.Time) []eviction {
+	en := w.entry
+	w.entry = nil
+	w.engine.deadlines.remove(w)
+	return w.engine.learnLocked(now, w.task, en)
+}
+
+// abandon ends a worker whose goroutine the caller's code has ended.
+func (w *worker) abandon() {
+	b, en := w.batch, w.entry
+	if en == nil {
+		return
+	}
+	err := fault.Exited
+	if value := recover(); value != nil {
+		err = fault.Panicked
+		// Before the batch can settle: nobody would raise it then.
+		b.abort(fault.AsPanic(value))
+	}
+	en.report.Down = nil                  // the rest of what the host has told holds
+	fault.Contain(func() { en.end(err) }) // a second panic, or Goexit, says nothing new
+	w.record(false)
+	e := w.engine
+	e.mu.Lock()
+	now := time.Now()
+	evictions := w.releaseLocked(now)
+	b.endedLocked(now, 1)
+	w.retire(now)
+	for _, v := range evictions {
+		v.finish()
+	}
+}
+
+// Context is that of job.Turn, as are the methods below.
+func (w *worker) Context() context.Context { return w.ctx }
+
+func (w *worker) Cancel(cause error) { w.cancel(cause) }
+
+func (w *worker) Cancelled() error {
+	if w.batch.ctx.Err() == nil {
+		return nil
+	}
+	return w.batch.cancelled()
+}
+
+func (w *worker) Tally() job.Tally { return w.entry.tally }
+
+func (w *worker) Fits(t time.Time) bool { return w.batch.fits(t) }
+
+func (w *worker) Pay() bool {
+	w.engine.mu.Lock()
+	defer w.engine.mu.Unlock()
+	return memoryOf(w.task.Host()).budget.Retry()
+}
+
+func (w *worker) GivenUp() bool {
+	w.engine.mu.Lock()
+	defer w.engine.mu.Unlock()
+	return w.batch.givesUpLocked(time.Now(), w.task.Host())
+}

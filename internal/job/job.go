@@ -1,0 +1,93 @@
+// Package job is the door between the engine, which runs jobs without knowing what they do,
+// and the attempts that they are. Both sides import it, and neither imports the other.
+package job
+
+import (
+	"context"
+	"time"
+)
+
+// A Job is one URL of a batch. It belongs to one goroutine at a time, and none of its methods
+// is called under the engine's lock.
+type Job interface {
+	// Host returns the key of the host that the next request goes to, or why there cannot be
+	// one.
+	Host() (key string, err error)
+	// Context returns the job's own context, whose end ends the job wherever it is, or nil.
+	Context() context.Context
+	// Distinct returns a text that equal jobs have in common; "" if the job equals no other.
+	Distinct() string
+	// End closes what is still open: no request follows. It is called once, or again if the
+	// first call panicked. err says why the job was not run, or not again; nil leaves it
+	// with the outcome of its last run.
+	End(err error)
+	// Size returns the bytes that the job's outcome keeps in memory, once it has ended.
+	Size() int
+}
+
+// A Runner makes the requests of one worker, one after the other.
+type Runner interface {
+	// Run makes the next request of j. It fills r as it goes, since the code of the caller's
+	// that runs in it can end the goroutine.
+	Run(t Turn, j Job, r *Report)
+}
+
+// A Turn is the time in which a job holds a slot. Its methods are for the goroutine of
+// Runner.Run.
+type Turn interface {
+	// Context ends with the batch and with the timeout of the attempt.
+	Context() context.Context
+	// Cancel ends Context. The worker makes a new one for the turn after this.
+	Cancel(cause error)
+	// Cancelled returns the error of the batch if that has ended, or nil.
+	Cancelled() error
+	// Tally returns what has been counted so far, with the attempt that this turn belongs to.
+	Tally() Tally
+	// Fits reports whether t is before the deadline of the batch.
+	Fits(t time.Time) bool
+	// Pay takes a retry from the budget of the host, and reports whether there was one.
+	Pay() bool
+	// GivenUp reports whether the host has refused everything for too long.
+	GivenUp() bool
+}
+
+// A Tally is what the engine counts of a job.
+type Tally struct {
+	Attempts int           // begun
+	Waited   time.Duration // without a slot
+	Took     time.Duration // in slots
+}
+
+// A Report says what a request has taught about its host, and what follows for its job.
+type Report struct {
+	Answer Answer
+	// Pause is how long a host that throttles asked to wait; 0 is that it did not say.
+	Pause time.Duration
+	// Doubtful tells that one such answer does not speak for the host, but several in a row
+	// do.
+	Doubtful bool
+	Well     bool  // the answer earns the host a retry
+	Down     error // why the host could not be connected to, or nil
+
+	Next  Next
+	After time.Duration // before the job is to run again
+}
+
+// An Answer is what a host says about its requests by answering one.
+type Answer uint8
+
+const (
+	None      Answer = iota // no answer came
+	Neutral                 // it says nothing about others
+	Accepted                // the host took the request
+	Throttled               // the host asks for fewer requests
+)
+
+// Next is what follows a request.
+type Next uint8
+
+const (
+	Done  Next = iota // nothing: the job is at its end
+	Hop               // a redirect, of the same attempt
+	Again             // another attempt
+)

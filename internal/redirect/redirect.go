@@ -1,0 +1,156 @@
+// Package redirect says where a response leads: from the request and the head of its
+// response it makes the next request, or says why there is none. Methods, bodies, cookies
+// and CheckRedirect are as in net/http; which headers go along is stricter.
+//
+// A Policy does not change and may be used from any goroutine. A Chain belongs to one URL.
+package redirect
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/batchhttp/fetch/internal/fault"
+	"github.com/batchhttp/fetch/internal/target"
+)
+
+// A Policy says which redirects are followed.
+type Policy struct {
+	Max      int  // hops to follow; 0 makes every 3xx the result
+	MaxHolds bool // although there is a Check
+	// Check is the CheckRedirect of the caller's client, or nil.
+	Check func(req *http.Request, via []*http.Request) error
+	// Jar tells whether a jar has the cookies of the responses, and sets them anew.
+	Jar bool
+}
+
+// A Chain is what goes along from one redirect of a URL to the next.
+type Chain struct {
+	// header has the fields that the caller set and that may still be sent: no cookies of the
+	// jar and nothing of a RequestFunc, which each request gets anew.
+	header http.Header
+	left   bool // whether a request went to another origin: for good
+	via    []*http.Request
+}
+
+// Start begins a chain with the header that the caller has set, which it does not change.
+func (c *Chain) Start(header http.Header) { *c = Chain{header: header} }
+
+// Left reports whether the chain has been at another origin than that of its start.
+func (c *Chain) Left() bool { return c.left }
+
+// Next returns the request that a response leads to after so many hops; nil when the
+// response is the result itself, with an error when it should have been followed but must
+// not be.
+func (p *Policy) Next(c *Chain, req *http.Request, resp *http.Response, hops int) (*http.Request, error) {
+	method, keepBody, ok := change(req, resp.StatusCode)
+	if !ok || p.Max == 0 {
+		return nil, nil
+	}
+	location := resp.Header.Get("Location")
+	if location == "" { // as in net/http, a response like any other
+		return nil, nil
+	}
+	u, err := resolve(req.URL, location)
+	if err != nil {
+		return nil, err
+	}
+	if hops >= p.Max && (p.MaxHolds || p.Check == nil) {
+		return nil, fault.New(fault.ErrRedirect, fmt.Errorf("stopped after %d redirects", p.Max))
+	}
+	next := &http.Request{
+		Method: method, URL: u, Response: resp,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: c.header.Clone(),
+	}
+	if keepBody && target.HasBody(req) {
+		next.GetBody, next.ContentLength = req.GetBody, req.ContentLength
+	}
+	if err := c.cross(req, next, location); err != nil {
+		return nil, err
+	}
+	if !keepBody {
+		dropHeaders(next.Header, isBodyHeader)
+	}
+	if p.Jar {
+		dropCookies(next.Header, resp.Cookies())
+	}
+	c.header = next.Header
+	next.Header = next.Header.Clone()
+	if !c.left && target.SameOrigin(req.URL, u) && next.Header.Get("Referer") == "" {
+		next.Header.Set("Referer", target.Plain(req.URL))
+	}
+	return p.check(c, req, next)
+}
+
+// change says how a redirect changes the method, whether the body
+// goes along, and whether it is one that can be followed at all (RFC 9110, section
+// 15.4, as net/http has it: a POST becomes a GET but for 307 and 308).
+func change(req *http.Request, status int) (method string, keepBody, ok bool) {
+	method = target.Method(req.Method)
+	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther:
+		if method != http.MethodHead {
+			method = http.MethodGet
+		}
+		return method, false, true
+	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		// A body that cannot be sent again leaves the response as the result.
+		return method, true, req.GetBody != nil || !target.HasBody(req)
+	}
+	return "", false, false
+}
+
+// resolve resolves a Location. Its errors show nothing of it.
+func resolve(base *url.URL, location string) (*url.URL, error) {
+	u, err := base.Parse(location)
+	if err != nil {
+		return nil, fault.New(fault.ErrRedirect, errors.New("its Location cannot be parsed"))
+	}
+	if err := target.Check(u); err != nil {
+		return nil, fault.New(fault.ErrRedirect, errors.New("its Location: "+target.Reason(err)))
+	}
+	u.User = nil
+	return u, nil
+}
+
+// cross applies what changes when a redirect leads to another origin: the
+// caller's headers are dropped, whichever they are, since any may be a secret,
+// and stay dropped although the chain may come back.
+func (c *Chain) cross(req, next *http.Request, location string) error {
+	if target.SameOrigin(req.URL, next.URL) {
+		if relative, err := url.Parse(location); err == nil && !relative.IsAbs() {
+			next.Host = req.Host
+		}
+		return nil
+	}
+	c.left = true
+	if target.IsUpgrade(req.URL, next.URL) {
+		return nil
+	}
+	if next.GetBody != nil {
+		return fault.New(fault.ErrRedirect, fmt.Errorf("status %d asks to send the body to another origin", next.Response.StatusCode))
+	}
+	dropHeaders(next.Header, func(key string) bool { return !isSafeHeader(key) })
+	return nil
+}
+
+// check asks the CheckRedirect, as http.Client does.
+func (p *Policy) check(c *Chain, req, next *http.Request) (*http.Request, error) {
+	if p.Check == nil {
+		return next, nil
+	}
+	next = next.WithContext(req.Context())
+	c.via = append(c.via, req)
+	switch err := p.Check(next, c.via); {
+	case err == http.ErrUseLastResponse:
+		return nil, nil
+	case err != nil:
+		return nil, fault.New(fault.ErrRedirect, err)
+	}
+	if err := target.Check(next.URL); err != nil {
+		return nil, fault.New(fault.ErrRedirect, err)
+	}
+	return next, nil
+}
