@@ -254,7 +254,7 @@ func (f *Fetcher) stream(ctx context.Context, empty bool, jobs iter.Seq[job.Job]
 // finished returns the Result of a job of a stream.
 func (f *Fetcher) finished(done engine.Finished) Result {
 	x := done.Ran.(*attempt.Exchange)
-	r := f.result(x, done.Tally)
+	r := newResult(x, done.Tally, f.config.attemptLimit())
 	r.Index, r.URL = done.Index, done.Job.(*attempt.Exchange).URL
 	if !f.config.dedup { // or another that equals it may need it
 		x.Free()
@@ -291,7 +291,7 @@ func (l *urlList) Job(i int) job.Job           { return l.f.client.Get(i, l.resu
 
 func (l *urlList) Done(i int, j job.Job, tally job.Tally) {
 	x := j.(*attempt.Exchange)
-	l.results[i] = l.f.result(x, tally)
+	l.results[i] = newResult(x, tally, l.f.config.attemptLimit())
 	x.Free()
 }
 

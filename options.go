@@ -609,11 +609,11 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 	}
 	if c.bodyFunc != nil {
 		a.BodyFunc = func(ctx context.Context, x *attempt.Exchange, tally job.Tally, body io.Reader) error {
-			return c.bodyFunc(ctx, f.result(x, tally), body)
+			return c.bodyFunc(ctx, newResult(x, tally, c.attemptLimit()), body)
 		}
 	}
 	if c.retryIf != nil {
-		a.RetryIf = func(x *attempt.Exchange, tally job.Tally) bool { return c.retryIf(f.result(x, tally)) }
+		a.RetryIf = func(x *attempt.Exchange, tally job.Tally) bool { return c.retryIf(newResult(x, tally, c.attemptLimit())) }
 	}
 	return a
 }
@@ -634,7 +634,7 @@ func (c *config) batches(f *Fetcher) engine.Config {
 		MaxHostFailures: c.maxHostFailures,
 		MaxPause:        c.maxRetryAfter,
 		Patience:        c.patience(),
-		NewRunner:       f.client.NewRunner,
+		NewRunner:       func() job.Runner { return attempt.NewRunner(f.client) },
 	}
 	if c.retries > 0 {
 		e.Limits.PauseBase, e.Limits.PauseMax = c.backoffBase, c.backoffMax

@@ -111,8 +111,9 @@ func (r *Result) newError(cause error, attempts, limit int) *Error {
 // fail makes err the error of a URL that has not been attempted.
 func (r *Result) fail(err error) { r.Err = r.newError(err, 0, 0) }
 
-// result returns an exchange as a Result.
-func (f *Fetcher) result(x *attempt.Exchange, tally job.Tally) Result {
+// newResult returns an exchange as a Result. limit is the number of attempts that were
+// allowed.
+func newResult(x *attempt.Exchange, tally job.Tally, limit int) Result {
 	r := Result{
 		Index: x.Index, URL: x.URL, FinalURL: x.FinalURL,
 		StatusCode: x.StatusCode, Proto: x.Proto, Header: x.Header,
@@ -122,7 +123,6 @@ func (f *Fetcher) result(x *attempt.Exchange, tally job.Tally) Result {
 	if x.Request != nil {
 		r.method = x.Request.Method
 	}
-	limit := f.config.attemptLimit()
 	switch cause := x.Cause(); {
 	case cause != nil:
 		r.Err = r.newError(cause, tally.Attempts, limit)

@@ -95,3 +95,29 @@ func (c *Client) Send(index int, req *http.Request, rawURL string) *Exchange {
 	x.Request, x.isRequest = req, true
 	return x
 }
+
+func (c *Client) newContext(parent context.Context) context.Context {
+	if c.config.NewContext == nil {
+		return parent
+	}
+	return c.config.NewContext(parent)
+}
+
+// clone returns a copy of the caller's request with the headers that it lacks.
+func (c *Client) clone(ctx context.Context, given *http.Request) *http.Request {
+	req := given.Clone(ctx)
+	if req.Header == nil {
+		req.Header = http.Header{}
+	}
+	for key, values := range c.header {
+		// The Transport knows better when to ask for gzip here: not with HEAD or Range.
+		ours := key == "Accept-Encoding" && c.asksForGzip
+		if _, ok := req.Header[key]; !ok && !ours {
+			req.Header[key] = append([]string(nil), values...)
+		}
+	}
+	if c.host != "" && (req.Host == "" || req.Host == req.URL.Host) {
+		req.Host = c.host
+	}
+	return req
+}

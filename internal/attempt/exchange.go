@@ -2,11 +2,12 @@ package attempt
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
-	"github.com/batchhttp/fetch/internal/body"
 	"github.com/batchhttp/fetch/internal/fault"
 	"github.com/batchhttp/fetch/internal/job"
 	"github.com/batchhttp/fetch/internal/redirect"
@@ -28,13 +29,9 @@ type Exchange struct {
 	chain     redirect.Chain
 	bodyTaken bool // whether the body of Request has been handed on
 
-	// Of the request at hand:
-	turn   job.Turn
-	report *job.Report
-	wait   wait
-	resp   *http.Response // whose body is to be closed
-	body   *requestBody   // to be closed
-	reader body.Reader    // of resp
+	running bool           // a request
+	resp    *http.Response // of it, to be closed
+	body    *requestBody   // of it, to be closed
 }
 
 // An Outcome is the end of the last attempt.
@@ -45,9 +42,10 @@ type Outcome struct {
 	FinalURL   string
 	Redirects  int
 	Body       []byte
-	Err        error // why there is no whole response; nil if there is one
-	Refused    bool  // by its status, under StatusErrors
-	Exhausted  bool  // the budget of the host, so that no attempt followed
+	Err        error         // why there is no whole response; nil if there is one
+	Refused    bool          // by its status, under StatusErrors
+	Exhausted  bool          // the budget of the host, so that no attempt followed
+	RetryAfter time.Duration // asked for; 0: nothing
 }
 
 var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
@@ -87,7 +85,7 @@ func (x *Exchange) Distinct() string {
 func (x *Exchange) Size() int { return len(x.Body) }
 
 func (x *Exchange) End(err error) {
-	x.turn, x.report = nil, nil // which a panic in the turn leaves
+	x.running = false // a panic in the request leaves it set
 	if err != nil {
 		x.next = nil
 		x.fail(err)
@@ -129,35 +127,33 @@ func (x *Exchange) fail(err error) {
 	x.Refused = false
 }
 
-// failUnlessDone fails the exchange with err, unless its context explains it.
-func (x *Exchange) failUnlessDone(ctx context.Context, err error) {
-	if done := x.done(ctx); done != nil {
-		err = done
+// addBody gives a request a fresh body: that of the caller's request once, then those of GetBody.
+func (x *Exchange) addBody(req *http.Request) error {
+	if x.Request == nil || !target.HasBody(x.Request) || x.Redirects > 0 && req.GetBody == nil {
+		req.Body = nil
+		return nil
 	}
-	x.fail(err)
-}
-
-// done returns the error of a request whose context has ended, or nil. Contexts
-// decide it, not the error that came back: net/http returns the cause of a cancel,
-// which may be anything, and its own timeouts match context.DeadlineExceeded too.
-func (x *Exchange) done(ctx context.Context) error {
-	ended := ctx.Err() != nil // looked at first, as it ends with the callers' contexts
-	if err := x.cancelled(); err != nil {
-		return err
+	body := x.Request.Body
+	if x.bodyTaken {
+		var err error
+		if body, err = x.Request.GetBody(); err != nil {
+			return fault.OfCaller(err)
+		}
 	}
-	if ended {
-		return fault.AttemptTimeout
-	}
-	return nil
-}
-
-// cancelled returns the error of an exchange whose callers' contexts have ended, or nil.
-func (x *Exchange) cancelled() error {
-	if err := x.turn.Cancelled(); err != nil {
-		return err
-	}
-	if x.Request != nil && x.Request.Context().Err() != nil {
-		return fault.Cancellation(x.Request.Context())
+	x.bodyTaken = true
+	first := newRequestBody(req.Context(), body)
+	x.body, req.Body = first, first
+	if get := x.Request.GetBody; get != nil {
+		// net/http asks for another body itself when a connection dies under a request.
+		req.GetBody = func() (io.ReadCloser, error) {
+			body, err := get()
+			if err != nil {
+				return nil, err
+			}
+			again := newRequestBody(req.Context(), body)
+			again.first = first
+			return again, nil
+		}
 	}
 	return nil
 }
@@ -172,6 +168,15 @@ func (x *Exchange) takeHead(req *http.Request, resp *http.Response) {
 	} else {
 		x.FinalURL = target.Plain(req.URL)
 	}
+}
+
+// History returns all attempts of an exchange that has ended; nil if there was one or none.
+// Of one that runs it returns those before the attempt at hand.
+func (x *Exchange) History(tally job.Tally) []Past {
+	if x.running {
+		return x.history.attempts
+	}
+	return x.history.all(&x.Outcome, tally)
 }
 
 // Cause returns why there is no whole response, with a note if the host's budget of retries

@@ -21,11 +21,9 @@ type history struct {
 	timed    time.Duration // the sum of all times but the last
 }
 
-// record adds the attempt that has ended.
-func (x *Exchange) record() {
-	x.history.attempts = append(x.history.attempts, Past{
-		StatusCode: x.StatusCode, Err: x.Cause(), RetryAfter: x.wait.asked,
-	})
+// record adds an attempt that has ended.
+func (h *history) record(o *Outcome) {
+	h.attempts = append(h.attempts, Past{StatusCode: o.StatusCode, Err: o.Cause(), RetryAfter: o.RetryAfter})
 }
 
 // time gives the last attempt its time.
@@ -36,18 +34,15 @@ func (h *history) time(tally job.Tally) {
 	}
 }
 
-// History returns all attempts of an exchange that has ended; nil if there was one or none.
-// Of one that runs it returns those before the attempt at hand.
-func (x *Exchange) History(tally job.Tally) []Past {
-	if x.turn != nil {
-		return x.history.attempts
-	}
+// all returns the attempts of an exchange with the given last outcome; nil if there were
+// fewer than two.
+func (h *history) all(last *Outcome, tally job.Tally) []Past {
 	if tally.Attempts < 2 {
 		return nil
 	}
-	if len(x.history.attempts) < tally.Attempts {
-		x.record()
+	if len(h.attempts) < tally.Attempts {
+		h.record(last)
 	}
-	x.history.time(tally)
-	return x.history.attempts
+	h.time(tally)
+	return h.attempts
 }

@@ -18,70 +18,53 @@ import (
 // A runner makes the requests of one worker, one after the other. It is the job.Runner of the
 // engine.
 type runner struct {
-	client   *Client
-	turns    context.Context // the context of the last turn
-	ctx      context.Context // made of it
-	template *http.Request   // a GET with ctx
-	spare    *http.Request   // to be used again; nil: none
+	turn    // at hand
+	client  *Client
+	parent  context.Context // of the last turn
+	builder builder
+	reader  body.Reader
 }
 
 // NewRunner returns a job.Runner for exchanges of c.
-func (c *Client) NewRunner() job.Runner { return &runner{client: c} }
+func NewRunner(c *Client) job.Runner { return &runner{client: c, builder: builder{client: c}} }
 
 // Run makes one request of an exchange, and decides what follows.
 func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 	x := j.(*Exchange)
-	w.enter(t.Context())
-	x.turn, x.report, x.wait = t, r, wait{}
+	w.turn = turn{Turn: t, x: x, config: &w.client.config, report: r}
+	if parent := t.Context(); parent != w.parent {
+		w.parent = parent
+		w.builder.enter(w.client.newContext(parent))
+	}
+	x.running = true
 	if x.next == nil {
 		x.history.time(t.Tally())
 		x.Outcome = Outcome{}
 	}
 	w.send(x)
-	switch {
-	case x.next != nil:
+	if x.next != nil {
 		r.Next = job.Hop
-	default:
-		x.review()
+	} else {
+		w.review()
 	}
 	r.Well = r.Answer == job.Accepted && x.Err == nil && !x.Refused && !retry.Status(x.StatusCode)
-	x.turn, x.report = nil, nil
-}
-
-// enter makes the context and the template of the runner fit the turn. They last for many
-// turns: to make them for each request is a cost that shows.
-func (w *runner) enter(turn context.Context) {
-	if w.turns == turn {
-		return
-	}
-	w.turns = turn
-	w.ctx = w.client.newContext(turn)
-	w.template = (&http.Request{
-		Method: http.MethodGet, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: w.client.header, Host: w.client.host,
-	}).WithContext(w.ctx)
+	x.running = false
+	w.turn = turn{}
 }
 
 // context returns the context of an exchange's next request: the runner's, joined with that
 // of the caller's request if it has one that matters.
 func (w *runner) context(x *Exchange) (context.Context, func()) {
 	if x.Request == nil || x.Request.Context() == context.Background() {
-		return w.ctx, func() {}
+		return w.builder.ctx, func() {}
 	}
 	ctx, cancel := context.WithCancelCause(x.Request.Context())
-	turn := w.ctx
-	stop := context.AfterFunc(turn, func() { cancel(context.Cause(turn)) })
+	parent := w.parent
+	stop := context.AfterFunc(parent, func() { cancel(context.Cause(parent)) })
 	return w.client.newContext(ctx), func() {
 		stop()
 		cancel(nil)
 	}
-}
-
-func (c *Client) newContext(parent context.Context) context.Context {
-	if c.config.NewContext == nil {
-		return parent
-	}
-	return c.config.NewContext(parent)
 }
 
 // send makes one request: builds it, sends it, and reads what comes back. It
@@ -92,51 +75,43 @@ func (w *runner) send(x *Exchange) {
 	defer cancel()
 	defer x.close()
 	// The batch may have ended since the turn began.
-	if err := x.done(ctx); err != nil {
+	if err := w.done(ctx); err != nil {
 		x.next = nil
 		x.fail(err)
 		return
 	}
-	req, err := w.build(ctx, x)
+	req, err := w.builder.build(ctx, x)
 	if err != nil {
-		x.failUnlessDone(ctx, err)
+		w.failUnlessDone(ctx, err)
 		return
 	}
-	resp, err := x.roundTrip(req)
+	resp, err := w.roundTrip(req)
 	if err != nil {
-		x.failUnlessDone(ctx, err)
+		w.failUnlessDone(ctx, err)
 		return
 	}
 	x.takeHead(req, resp)
-	x.readAnswer(resp)
+	w.readAnswer(resp)
 	if resp.StatusCode == http.StatusSwitchingProtocols || resp.StatusCode < 100 {
 		// The body of a 101 is the connection itself, and no context ends a read of it.
 		x.fail(fault.New(fault.ErrProtocol, fmt.Errorf("status %d", resp.StatusCode)))
 		return
 	}
-	x.next, err = x.client.config.Redirects.Next(&x.chain, req, resp, x.Redirects)
+	x.next, err = w.config.Redirects.Next(&x.chain, req, resp, x.Redirects)
 	switch {
 	case err != nil:
 		x.fail(err)
 	case x.next != nil:
 		x.Redirects++
-		body.Drain(resp, x.turn.Cancel)
-	case x.retriesStatus():
-		body.Drain(resp, x.turn.Cancel)
+		body.Drain(resp, w.Cancel)
+	case w.retriesStatus():
+		body.Drain(resp, w.Cancel)
 	default:
-		x.receive(ctx, req, resp)
-		if x.canReuse(resp) {
-			w.spare = req
+		w.receive(ctx, req, resp)
+		if w.builder.canReuse(x, resp) {
+			w.builder.spare = req
 		}
 	}
-}
-
-// canReuse reports whether the request that got resp can be used for another URL.
-// RoundTripper allows it once the body has been read and closed. A request longer than the
-// Transport's buffer may then still be on its way out.
-func (x *Exchange) canReuse(resp *http.Response) bool {
-	return x.client.reuses && x.Request == nil && x.Err == nil &&
-		resp.ProtoMajor == 1 && x.Redirects == 0 && len(x.URL) < 2<<10
 }
 
 var (
@@ -146,8 +121,8 @@ var (
 
 // roundTrip sends the request, with what http.Client does around its
 // Transport: cookies, and checks of what comes back.
-func (x *Exchange) roundTrip(req *http.Request) (*http.Response, error) {
-	c := &x.client.config
+func (w *runner) roundTrip(req *http.Request) (*http.Response, error) {
+	c, x := w.config, w.x
 	if c.Jar != nil {
 		for _, cookie := range c.Jar.Cookies(cookieURL(req)) {
 			req.AddCookie(cookie)
@@ -175,7 +150,7 @@ func (x *Exchange) roundTrip(req *http.Request) (*http.Response, error) {
 			c.Jar.SetCookies(cookieURL(req), cookies)
 		}
 	}
-	if x.client.asksForGzip && x.Request == nil {
+	if w.client.asksForGzip && x.Request == nil {
 		body.Decode(resp)
 	}
 	return resp, nil
@@ -191,34 +166,34 @@ func cookieURL(req *http.Request) *url.URL {
 }
 
 // receive takes the response that the URL ends with.
-func (x *Exchange) receive(ctx context.Context, req *http.Request, resp *http.Response) {
-	c := &x.client.config
+func (w *runner) receive(ctx context.Context, req *http.Request, resp *http.Response) {
+	c, x := w.config, w.x
 	refused := c.StatusErrors && !target.StatusOK(resp.StatusCode)
 	if c.BodyFunc != nil && !refused {
-		x.callBodyFunc(ctx, req, resp)
+		w.callBodyFunc(ctx, req, resp)
 		return
 	}
-	read, err := x.reader.Open(req.Method, resp, c.MaxBody).All(resp.ContentLength)
+	read, err := w.reader.Open(req.Method, resp, c.MaxBody).All(resp.ContentLength)
 	if err != nil {
-		x.failUnlessDone(ctx, err)
+		w.failUnlessDone(ctx, err)
 		return
 	}
 	x.Body, x.Refused = read, refused
 }
 
 // callBodyFunc gives the body to the BodyFunc.
-func (x *Exchange) callBodyFunc(ctx context.Context, req *http.Request, resp *http.Response) {
-	c := &x.client.config
+func (w *runner) callBodyFunc(ctx context.Context, req *http.Request, resp *http.Response) {
+	c, x := w.config, w.x
 	reader := new(body.Reader).Open(req.Method, resp, c.MaxRead) // not that of x: the function may keep it
 	own, cancel := context.WithCancel(ctx)                       // ctx may outlive the attempt
 	defer cancel()
-	err := c.BodyFunc(own, x, x.turn.Tally(), onlyReader{reader})
+	err := c.BodyFunc(own, x, w.Tally(), onlyReader{reader})
 	read := reader.Err()
 	reader.Kill()
 	if read != nil && read != io.EOF {
-		x.failUnlessDone(ctx, read)
+		w.failUnlessDone(ctx, read)
 	} else if err != nil {
-		x.failUnlessDone(ctx, fault.OfCaller(err))
+		w.failUnlessDone(ctx, fault.OfCaller(err))
 	}
 }
 

@@ -31,10 +31,10 @@ type batch struct {
 
 	// Guarded by Engine.mu:
 	phase    phase
-	waiting  map[int]*entry   // entries without a slot; a list makes most of its only for a slot
-	left     int              // accepted and without result
-	busy     int              // with a slot, or being ended
-	down     map[string]error // of hosts that are given up, by key
+	waiting  map[int]*entry // entries without a slot; a list makes most of its only for a slot
+	left     int            // accepted and without result
+	busy     int            // with a slot, or being ended
+	down     downHosts
 	panicked *fault.Panic
 
 	settled chan struct{} // closed when nothing is left to do
@@ -203,7 +203,7 @@ func (b *batch) accept(en *entry) {
 	b.left++
 	if err == nil {
 		err = b.queueLocked(now, en)
-		e.releaseHostLocked(now, en.key)
+		e.hosts.releaseLocked(now, en.key)
 	}
 	if err != nil {
 		b.busy++
@@ -262,7 +262,7 @@ func (b *batch) queueAgainLocked(now time.Time, en *entry) []eviction {
 	en.since = now
 	en.due = now.Add(en.report.After)
 	err := b.queueLocked(now, en)
-	b.engine.releaseHostLocked(now, en.key)
+	b.engine.hosts.releaseLocked(now, en.key)
 	if err == nil {
 		b.busy--
 		b.noteEndLocked()
@@ -271,4 +271,184 @@ func (b *batch) queueAgainLocked(now time.Time, en *entry) []eviction {
 	b.waiting[en.id] = en
 	en.era = neverQueued
 	return []eviction{{b, func(yield func(int) bool) { yield(en.id) }, err}}
+}
+
+// queueNewLocked queues an input that may have no entry yet, or returns why it ends instead.
+func (b *batch) queueNewLocked(now time.Time, c *candidate) error {
+	if c.entry != nil {
+		return b.queueLocked(now, c.entry)
+	}
+	if b.phase >= stopping {
+		return b.cancelled()
+	}
+	if err := b.refusalLocked(now, c.key); err != nil {
+		return err
+	}
+	b.lane.Push(now, c.key, c.id)
+	return nil
+}
+
+// refusalLocked returns the error of a job that need not be queued, as its host is
+// down or paused for too long, or nil.
+func (b *batch) refusalLocked(now time.Time, key string) error {
+	if err := b.down[key]; err != nil {
+		return err
+	}
+	if paused := b.engine.hosts.pauseLocked(now, key, b); paused != nil {
+		return paused
+	}
+	return nil
+}
+
+// keepInput is hosts.keep for the host of a new input, unless that has an error. It may run on
+// the caller's goroutine, which a runtime.Goexit of the caller's function must not end, and a
+// panic must not get ahead of the inputs that are still to be taken.
+func (b *batch) keepInput(key string, err error) (string, error) {
+	if err != nil || b.engine.config.HostLimits == nil {
+		return key, err
+	}
+	return key, b.keepContained(key)
+}
+
+func (b *batch) keepContained(key string) error {
+	err := fault.Exited
+	panicked, _ := fault.Contain(func() { err = b.engine.hosts.keep(key) })
+	if panicked != nil {
+		b.abort(panicked)
+		return fault.Panicked
+	}
+	return err
+}
+
+// fits reports whether t is before the deadline of the batch.
+func (b *batch) fits(t time.Time) bool {
+	return b.deadline.IsZero() || t.Before(b.deadline)
+}
+
+// givesUpLocked reports whether the host has refused everything for as long as the
+// engine has patience, since the start of the batch at the earliest.
+func (b *batch) givesUpLocked(now time.Time, h *sched.Host) bool {
+	refusing := h.Refusing()
+	if refusing.IsZero() {
+		return false
+	}
+	if refusing.Before(b.started) {
+		refusing = b.started
+	}
+	return now.Sub(refusing) >= b.engine.config.Patience
+}
+
+// An input that ends without a slot has left the scheduler under the lock, and counts as busy
+// from then on. Its job ends, and its result is handed in, without the lock; only then it
+// counts as ended.
+
+// end ends an entry that has no slot.
+func (b *batch) end(en *entry, err error) {
+	en.tally.Waited += time.Since(en.since)
+	b.contain(func() { en.end(err) })
+	b.sink.done(en)
+}
+
+// refuse ends an input that has no entry.
+func (b *batch) refuse(id int, err error) {
+	tally := job.Tally{Waited: time.Since(b.started)}
+	b.contain(func() { b.sink.refuse(id, err, tally) })
+}
+
+// ended counts inputs that have their results.
+func (b *batch) ended(n int) {
+	b.engine.mu.Lock()
+	defer b.engine.mu.Unlock()
+	now := time.Now()
+	b.endedLocked(now, n)
+	b.engine.kickLocked(now)
+}
+
+func (b *batch) endedLocked(now time.Time, n int) {
+	b.left -= n
+	b.busy -= n
+	b.sink.endedLocked(now)
+	b.noteEndLocked()
+}
+
+// evictHostLocked takes the batch's tasks of a host out of the scheduler.
+func (b *batch) evictHostLocked(now time.Time, key string, err error) []eviction {
+	tasks := b.lane.Evict(now, key)
+	if tasks.Count == 0 {
+		return nil
+	}
+	b.busy += tasks.Count
+	return []eviction{{b, tasks.IDs(), err}}
+}
+
+// finish ends an input that has left the scheduler.
+func (b *batch) finish(id int, err error) {
+	b.engine.mu.Lock()
+	en := b.waiting[id]
+	delete(b.waiting, id)
+	taken := en == nil && b.phase == stopped // by stop, or left to the end of the list
+	if taken {
+		b.busy--
+		b.noteEndLocked()
+	}
+	b.engine.mu.Unlock()
+	switch {
+	case taken:
+		return
+	case en != nil:
+		b.end(en, err)
+	default:
+		b.refuse(id, err)
+	}
+	b.ended(1)
+}
+
+// watch ends an entry that waits when the context of its job ends. One that
+// is in flight has that context.
+func (b *batch) watch(en *entry) {
+	ctx := en.job.Context()
+	if ctx == nil || ctx.Done() == nil {
+		return
+	}
+	id, expired := en.id, new(error) // the entry may be used for another job
+	en.expired = expired
+	b.watching.Add(1)
+	stop := context.AfterFunc(ctx, func() {
+		defer b.watching.Done()
+		b.expire(ctx, id, expired)
+	})
+	en.unwatch = func() bool {
+		stopped := stop()
+		if stopped {
+			b.watching.Done()
+		}
+		return stopped
+	}
+}
+
+// expire ends an entry that waits. One that does not finds the error when it is queued again.
+func (b *batch) expire(ctx context.Context, id int, expired *error) {
+	e, err := b.engine, fault.Cancellation(ctx)
+	e.mu.Lock()
+	en := b.waiting[id]
+	now := time.Now()
+	if en == nil || b.phase >= stopping || !b.lane.Cancel(now, en.key, id, en.era, en.due.After(now)) {
+		// It is in flight, or not queued yet, or not any more.
+		*expired = err
+		e.mu.Unlock()
+		return
+	}
+	delete(b.waiting, id)
+	b.busy++
+	e.mu.Unlock()
+	en.unwatch = nil
+	b.end(en, err)
+	b.ended(1)
+}
+
+// contain runs code of the caller's whose panic is raised at the end of the batch.
+func (b *batch) contain(f func()) {
+	if panicked := fault.Catch(f); panicked != nil {
+		b.abort(panicked)
+	}
 }

@@ -55,7 +55,8 @@ type Engine struct {
 	workers   int
 	alarm     alarm
 	deadlines deadlines
-	asking    bool // the Limiter, for a permit
+	permits   permits
+	hosts     hosts
 }
 
 // A run lasts from the first batch to the end of the last. Its group has every goroutine
@@ -71,7 +72,9 @@ type run struct {
 
 // New returns an Engine.
 func New(c Config) *Engine {
-	return &Engine{config: c, sched: sched.New(time.Now(), c.Limits)}
+	e := &Engine{config: c, sched: sched.New(time.Now(), c.Limits)}
+	e.permits.engine, e.hosts.engine = e, e
+	return e
 }
 
 // enterLocked starts a run with the first batch.
@@ -114,7 +117,7 @@ func (e *Engine) kickLocked(now time.Time) {
 	if e.sched.InFlight() < e.config.Limits.Slots && e.sched.Startable(now) {
 		switch {
 		case e.config.Limiter != nil && e.sched.Permits() == 0:
-			e.askLocked()
+			e.permits.askLocked()
 		case e.workers < e.config.Limits.Slots:
 			e.hireLocked()
 		}

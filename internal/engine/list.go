@@ -131,28 +131,13 @@ func (l *list) queue(candidates []candidate) {
 		c := &candidates[i]
 		if c.err == nil {
 			c.err = b.queueNewLocked(now, c)
-			b.engine.releaseHostLocked(now, c.key)
+			b.engine.hosts.releaseLocked(now, c.key)
 		}
 		if c.err != nil {
 			b.busy++
 		}
 	}
 	b.engine.kickLocked(now)
-}
-
-// queueNewLocked queues an input that may have no entry yet, or returns why it ends instead.
-func (b *batch) queueNewLocked(now time.Time, c *candidate) error {
-	if c.entry != nil {
-		return b.queueLocked(now, c.entry)
-	}
-	if b.phase >= stopping {
-		return b.cancelled()
-	}
-	if err := b.refusalLocked(now, c.key); err != nil {
-		return err
-	}
-	b.lane.Push(now, c.key, c.id)
-	return nil
 }
 
 // complete waits for the end of the batch, and sees to it that every input has its result.

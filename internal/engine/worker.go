@@ -122,7 +122,7 @@ func (w *worker) handBack() time.Time {
 func (w *worker) keepNext() (err error) {
 	en := w.entry
 	if en.key, err = en.job.Host(); err == nil {
-		err = w.engine.keepHost(en.key)
+		err = w.engine.hosts.keep(en.key)
 	}
 	return err
 }
@@ -141,7 +141,7 @@ func (w *worker) releaseLocked(now time.Time) []eviction {
 	en := w.entry
 	w.entry = nil
 	w.engine.deadlines.remove(w)
-	return w.engine.learnLocked(now, w.task, en)
+	return w.engine.hosts.learnLocked(now, w.task, en)
 }
 
 // abandon ends a worker whose goroutine the caller's code has ended.

@@ -10,39 +10,46 @@ import (
 
 var errLimiterExited = fault.New(nil, errors.New("WithLimiter: runtime.Goexit was called"))
 
-// askLocked asks the Limiter for a permit, on a goroutine of its own.
-func (e *Engine) askLocked() {
-	if e.asking {
+// permits gets permits from the Limiter, one at a time.
+type permits struct {
+	engine *Engine
+	asking bool // guarded by Engine.mu
+}
+
+// askLocked asks for a permit, on a goroutine of its own.
+func (p *permits) askLocked() {
+	if p.asking {
 		return
 	}
-	e.asking = true
-	r := e.run
+	p.asking = true
+	r := p.engine.run
 	r.group.Go(func() error {
-		e.ask(r)
+		p.ask(r)
 		return nil
 	})
 }
 
 // ask waits for a permit. It belongs to whichever job can start then, as does an error or
 // a panic.
-func (e *Engine) ask(r *run) {
+func (p *permits) ask(r *run) {
 	err := errLimiterExited
 	var panicked *fault.Panic
 	defer func() {
 		if value := recover(); value != nil {
 			panicked, err = fault.AsPanic(value), fault.Panicked
 		}
-		e.answer(r, err, panicked)
+		p.answer(r, err, panicked)
 	}()
-	if err = e.config.Limiter.Wait(r.ctx); err != nil {
+	if err = p.engine.config.Limiter.Wait(r.ctx); err != nil {
 		err = fault.New(nil, err)
 	}
 }
 
 // answer takes what Wait has returned: a permit, or the error of the job that could start.
-func (e *Engine) answer(r *run, err error, panicked *fault.Panic) {
+func (p *permits) answer(r *run, err error, panicked *fault.Panic) {
+	e := p.engine
 	e.mu.Lock()
-	e.asking = false
+	p.asking = false
 	now := time.Now()
 	var task sched.Task
 	blamed := false

@@ -1,0 +1,114 @@
+package attempt
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/batchhttp/fetch/internal/fault"
+	"github.com/batchhttp/fetch/internal/target"
+)
+
+// A builder builds the requests of one runner.
+type builder struct {
+	client   *Client
+	ctx      context.Context // of requests without a context of their own
+	template *http.Request   // a GET with ctx
+	spare    *http.Request   // to be used again; nil: none
+}
+
+// enter makes the template for requests with the given context. It lasts for many
+// requests: to make one for each is a cost that shows.
+func (b *builder) enter(ctx context.Context) {
+	b.ctx = ctx
+	b.template = (&http.Request{
+		Method: http.MethodGet, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: b.client.header, Host: b.client.host,
+	}).WithContext(ctx)
+}
+
+// build returns the next request of an exchange, with ctx.
+func (b *builder) build(ctx context.Context, x *Exchange) (*http.Request, error) {
+	switch {
+	case x.next != nil:
+		next := x.next
+		x.next = nil
+		return b.complete(x, next.WithContext(ctx))
+	case x.Request == nil:
+		return b.get(x)
+	}
+	return b.first(x, b.client.clone(ctx, x.Request))
+}
+
+// get returns the GET for a URL. It is a copy of the runner's template, which is
+// cheaper than http.NewRequest; the headers are shared where nobody can change them.
+func (b *builder) get(x *Exchange) (*http.Request, error) {
+	u, err := target.Parse(x.URL)
+	if err != nil {
+		return nil, err
+	}
+	c, req := b.client, b.spare
+	if b.spare = nil; req == nil {
+		req = new(http.Request)
+	}
+	*req = *b.template
+	req.URL = u
+	if req.Host == "" {
+		req.Host = u.Host
+	}
+	x.chain.Start(c.header)
+	if u.User == nil && c.sharesHeader {
+		return req, nil
+	}
+	req.Header = c.header.Clone()
+	if u.User == nil {
+		return b.complete(x, req)
+	}
+	return b.first(x, req)
+}
+
+// canReuse reports whether the request that got resp can be used for another URL.
+// RoundTripper allows it once the body has been read and closed. A request longer than the
+// Transport's buffer may then still be on its way out.
+func (b *builder) canReuse(x *Exchange, resp *http.Response) bool {
+	return b.client.reuses && x.Request == nil && x.Err == nil &&
+		resp.ProtoMajor == 1 && x.Redirects == 0 && len(x.URL) < 2<<10
+}
+
+// first completes the first request of an attempt.
+func (b *builder) first(x *Exchange, req *http.Request) (*http.Request, error) {
+	u := *req.URL
+	req.URL = &u
+	if u.User != nil {
+		if req.Header.Get("Authorization") == "" {
+			password, _ := u.User.Password()
+			req.SetBasicAuth(u.User.Username(), password)
+		}
+		u.User = nil
+	}
+	x.chain.Start(req.Header)
+	req.Header = req.Header.Clone()
+	return b.complete(x, req)
+}
+
+// complete gives a request its body and calls the RequestFunc.
+func (b *builder) complete(x *Exchange, req *http.Request) (*http.Request, error) {
+	if err := x.addBody(req); err != nil {
+		return nil, err
+	}
+	f := b.client.config.RequestFunc
+	if f == nil || x.chain.Left() {
+		return req, nil
+	}
+	before := *req.URL
+	if err := f(req); err != nil {
+		return nil, fault.OfCaller(err)
+	}
+	switch {
+	case req.URL == nil || req.URL.Scheme != before.Scheme || req.URL.Host != before.Host:
+		return nil, errors.New("WithRequestFunc changed scheme or host")
+	case req.Header == nil:
+		req.Header = http.Header{}
+	}
+	return req, nil
+}
