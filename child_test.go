@@ -96,7 +96,7 @@ func TestDescriptorsThatRunOut(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Skip(err)
 	}
-	before := resourcesOf(&fault{})
+	before := resourcesInUse()
 	urls := numbered(os.Getenv(urlVariable), 100)
 	checkShortage(t, urls, fetch.FetchAll(t.Context(), urls, fetch.WithConcurrency(100)), syscall.EMFILE)
 	before.check(t)
@@ -278,7 +278,7 @@ func TestADialThatNobodyAnswers(t *testing.T) {
 	}
 	urls := []string{"http://" + address, "https://" + address}
 	t.Run("until the end of the attempt", func(t *testing.T) {
-		before := resourcesOf(&fault{})
+		before := resourcesInUse()
 		results := fetch.FetchAll(t.Context(), urls, fetch.WithTimeout(100*time.Millisecond), fetch.WithRetries(1), fetch.WithBackoff(0, 0))
 		checkResults(t, urls, results)
 		for _, r := range results {
@@ -289,7 +289,7 @@ func TestADialThatNobodyAnswers(t *testing.T) {
 		before.check(t)
 	})
 	t.Run("until the end of the dial, with a POST", func(t *testing.T) {
-		before := resourcesOf(&fault{})
+		before := resourcesInUse()
 		transport := &http.Transport{DialContext: (&net.Dialer{Timeout: 100 * time.Millisecond}).DialContext}
 		for _, target := range urls {
 			r := sendOne(t, newRequest(t, "POST", target, strings.NewReader("body")), fetch.WithClient(newClient(transport)), fetch.WithRetries(1), fetch.WithBackoff(0, 0))

@@ -235,7 +235,7 @@ func TestFaultsOfServersThatStaySilent(t *testing.T) {
 			server := newFaultServer(t, &fault{frames: script}, http2)
 			defer server.close()
 			server.closeIdle = func() {}
-			before := resourcesOf(server.fault)
+			before := server.fault.resources()
 			urls := numbered(server.base, 5)
 			results := fetch.FetchAll(t.Context(), urls, fetch.WithTimeout(200*time.Millisecond))
 			checkResults(t, urls, results)

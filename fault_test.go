@@ -250,7 +250,7 @@ func (f *fault) run(t *testing.T, p protocol) {
 	server := newFaultServer(t, f, p)
 	defer f.endTime(t)
 	defer server.close()
-	before := resourcesOf(f)
+	before := f.resources()
 	methods := []string{http.MethodGet, http.MethodPost}
 	switch {
 	case f.method != "":
@@ -279,6 +279,15 @@ func (f *fault) run(t *testing.T, p protocol) {
 		}
 	}
 	before.check(t)
+}
+
+// resources returns what is in use. In virtual time there is nothing to count:
+// synctest waits for all goroutines, and nothing is opened.
+func (f *fault) resources() resources {
+	if f.virtual {
+		return resources{}
+	}
+	return resourcesInUse()
 }
 
 // endTime lets virtual time go on until what may outlive a batch has ended:
@@ -730,14 +739,8 @@ type resources struct {
 	goroutines, descriptors int
 }
 
-// resourcesOf returns what the process uses. In virtual time there is nothing to count:
-// synctest waits for all goroutines, and nothing is opened.
-func resourcesOf(f *fault) resources {
-	if f.virtual {
-		return resources{}
-	}
-	return resources{runtime.NumGoroutine(), descriptors()}
-}
+// resourcesInUse returns what the process uses.
+func resourcesInUse() resources { return resources{runtime.NumGoroutine(), descriptors()} }
 
 // descriptors returns how many file descriptors are open, where that is known.
 func descriptors() int {
@@ -748,7 +751,8 @@ func descriptors() int {
 	return len(entries)
 }
 
-// check fails the test if there is more than before, and that for 2 s.
+// check fails the test if there is more than before, and that for 2 s. Without
+// anything before it checks nothing.
 func (before resources) check(t *testing.T) {
 	t.Helper()
 	if before == (resources{}) {

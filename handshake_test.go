@@ -29,7 +29,7 @@ func TestHandshakes(t *testing.T) {
 	warm, _ := newTLSServer(t, false, nil, func(http.ResponseWriter, *http.Request) {})
 	warmUp := numbered(warm.URL, 1)
 	mustAllBeFine(t, warmUp, fetch.FetchAll(t.Context(), warmUp)) // opens what the process keeps
-	before := resourcesOf(&fault{})
+	before := resourcesInUse()
 	run := func(name string, test func(t *testing.T)) {
 		t.Run(name, test)
 		before.check(t)

@@ -289,36 +289,63 @@ func newMemoryNetwork() *memoryNetwork {
 
 // listen must not be called once something dials.
 func (n *memoryNetwork) listen(address string) net.Listener {
-	l := &memoryListener{address: address, conns: make(chan net.Conn), closed: make(chan struct{})}
+	l := newMemoryListener(address, func() (client, server net.Conn) { return newMemoryConns(address) })
 	n.listeners[address] = l
 	return l
 }
 
 // dial is for http.Transport.DialContext.
 func (n *memoryNetwork) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	l := n.listeners[address]
+	if l == nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: &net.DNSError{Err: "no such host", Name: address, IsNotFound: true}}
+	}
+	return l.dial(ctx, network, address)
+}
+
+// A memoryListener takes connections in memory, which unlike sockets let the
+// time of a synctest bubble go on.
+type memoryListener struct {
+	address string
+	connect func() (client, server net.Conn)
+	conns   chan net.Conn
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func newMemoryListener(address string, connect func() (client, server net.Conn)) *memoryListener {
+	return &memoryListener{address: address, connect: connect, conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// servePipes serves handler, over HTTP/1 and HTTP/2 without TLS, until the test ends. Its
+// connections have no buffers: a write lasts until the other end has read it.
+func servePipes(t testing.TB, handler http.Handler) *memoryListener {
+	l := newMemoryListener("pipe:80", net.Pipe)
+	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0), Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	go server.Serve(l)
+	t.Cleanup(func() {
+		server.Close()
+		time.Sleep(time.Minute) // for handlers that sleep
+	})
+	return l
+}
+
+// dial connects to the listener, whatever the address. It is for http.Transport.DialContext.
+func (l *memoryListener) dial(ctx context.Context, network, _ string) (net.Conn, error) {
 	fail := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
-	l := n.listeners[address]
-	if l == nil {
-		return fail(&net.DNSError{Err: "no such host", Name: address, IsNotFound: true})
-	}
-	client, server := newMemoryConns(address)
+	client, server := l.connect()
 	select {
 	case l.conns <- server:
 		return client, nil
 	case <-l.closed:
-		return fail(io.ErrClosedPipe)
+		return fail(syscall.ECONNREFUSED)
 	case <-ctx.Done():
 		return fail(ctx.Err())
 	}
-}
-
-type memoryListener struct {
-	address string
-	conns   chan net.Conn
-	closed  chan struct{}
-	once    sync.Once
 }
 
 func (l *memoryListener) Accept() (net.Conn, error) {

@@ -674,8 +674,8 @@ func newPipeFetcher(t *testing.T, version int, wrap func(net.Conn) net.Conn) (*f
 	}))
 	transport := &http.Transport{
 		Protocols: new(http.Protocols),
-		DialContext: func(context.Context, string, string) (net.Conn, error) {
-			conn, err := listener.dial()
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := listener.dial(ctx, network, addr)
 			if wrap != nil && err == nil {
 				conn = wrap(conn)
 			}
@@ -762,8 +762,8 @@ func TestABodyThatNetHTTPGetsItselfDoesNotOutlastTheAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dead atomic.Bool
 		listener := servePipes(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { io.Copy(w, req.Body) }))
-		transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-			conn, err := listener.dial()
+		transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := listener.dial(ctx, network, addr)
 			return &mortalConn{Conn: conn, dead: &dead}, err
 		}}
 		defer transport.CloseIdleConnections()

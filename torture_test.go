@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"io"
 	"iter"
-	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -107,7 +106,7 @@ type torture struct {
 	stories []story
 	decide  func(operation) harm
 
-	listener  *pipeListener
+	listener  *memoryListener
 	transport *http.Transport
 	flight    inFlight
 	starts    startLog
@@ -344,7 +343,7 @@ func (r *torture) dial(ctx context.Context, network, addr string) (net.Conn, err
 	case late:
 		time.Sleep(2 * tortureTimeout)
 	}
-	conn, err := r.listener.dial()
+	conn, err := r.listener.dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -995,55 +994,4 @@ func harmsBySeed(seed uint64) func(operation) harm {
 		}
 		return f
 	}
-}
-
-// A pipeListener takes connections in memory, which unlike sockets let the time of a
-// synctest bubble go on.
-type pipeListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-// servePipes serves handler, over HTTP/1 and HTTP/2 without TLS, until the test ends.
-func servePipes(t testing.TB, handler http.Handler) *pipeListener {
-	l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
-	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0), Protocols: new(http.Protocols)}
-	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetUnencryptedHTTP2(true)
-	go server.Serve(l)
-	t.Cleanup(func() {
-		server.Close()
-		time.Sleep(time.Minute) // for handlers that sleep
-	})
-	return l
-}
-
-func (l *pipeListener) dial() (net.Conn, error) {
-	client, server := net.Pipe()
-	select {
-	case l.conns <- server:
-		return client, nil
-	case <-l.done:
-		return nil, &net.OpError{Op: "dial", Net: "pipe", Err: syscall.ECONNREFUSED}
-	}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case conn := <-l.conns:
-		return conn, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr {
-	addr, _ := net.Pipe()
-	return addr.LocalAddr()
 }
