@@ -19,8 +19,8 @@ import (
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
 
-// The tests here show what the API mainly does. All that it promises stands in
-// internal/promises, with its tests.
+// These tests show the main behaviour of the API. The tests of everything else that it
+// promises are in internal/promises.
 
 func TestMain(m *testing.M) { fetchtest.Main(m) }
 

@@ -19,8 +19,8 @@ import (
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
 
-// How many connections the own client opens to an https origin, and that waiting for
-// a handshake holds nothing up for long. It takes a process that trusts the server.
+// The own client opens few connections to an https origin, and waiting for a handshake
+// holds nothing up for long. It takes a process that trusts the server.
 func TestHandshakes(t *testing.T) {
 	if !fetchtest.InChild(t, nil, fetchtest.OwnTLSVariable+"="+t.TempDir()) {
 		return
@@ -202,23 +202,35 @@ func TestAHandshakeThatHangsCostsOneURLHoweverShortTheTimeout(t *testing.T) {
 			return fetch.FetchAll(ctx, urls)
 		},
 	} {
-		server, _ := newTLSServer(t, true, theFirst(hang), func(http.ResponseWriter, *http.Request) {})
-		urls := fetchtest.Numbered(server.URL, 6)
-		results := fetchAll(urls)
-		fetchtest.CheckResults(t, urls, results)
-		failed := 0
-		for _, r := range results {
-			if r.Err != nil {
-				failed++
-			}
+		// A busy machine may be slow with the handshakes of the others now and then. If they
+		// waited too long, all would fail each time.
+		failed := countFailures(t, fetchAll)
+		for try := 1; try < 5 && failed > 1; try++ {
+			failed = min(failed, countFailures(t, fetchAll))
 		}
-		if failed > 3 { // one hangs, and a busy machine may be slow with others: all 6 would fail
+		if failed > 1 {
 			t.Errorf("%s: %d failed", name, failed)
 		}
 	}
 }
 
-// What is lost with a connection of HTTP/2 is tried again like any other.
+// countFailures returns how many of six URLs fail when the first handshake hangs.
+func countFailures(t *testing.T, fetchAll func(urls []string) []fetch.Result) int {
+	t.Helper()
+	server, _ := newTLSServer(t, true, theFirst(hang), func(http.ResponseWriter, *http.Request) {})
+	urls := fetchtest.Numbered(server.URL, 6)
+	results := fetchAll(urls)
+	fetchtest.CheckResults(t, urls, results)
+	failed := 0
+	for _, r := range results {
+		if r.Err != nil {
+			failed++
+		}
+	}
+	return failed
+}
+
+// A request that is lost with a connection of HTTP/2 is tried again like any other.
 func TestAConnectionThatIsResetAfterTheHandshake(t *testing.T) {
 	if !fetchtest.InChild(t, nil, fetchtest.OwnTLSVariable+"="+t.TempDir()) {
 		return

@@ -202,7 +202,7 @@ func silentNameServer([]byte) []byte { return nil }
 
 func rubbish(query []byte) []byte { return append(query[:2:2], "rubbish"...) }
 
-// throughProxy sends what is for the server to the proxy.
+// throughProxy sends the requests for the server to the proxy.
 func throughProxy(s *faultServer, transport *http.Transport) {
 	transport.Proxy = func(req *http.Request) (*url.URL, error) {
 		if req.URL.Host != s.host {

@@ -20,10 +20,10 @@ import (
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
 
-// What can be wrong with an input, a network or a server is numbered here from
-// 1 to 116, and LEGEND.md has a line for each number. A fault is a case of one; the files
-// of this package have those of a section each. It is run over HTTP/1, HTTP/1 on TLS and
-// HTTP/2, as far as it can happen there,
+// The faults of inputs, networks and servers have numbers from 1 to 116, and LEGEND.md has
+// a line for each. A fault is a case of one of these; each file of this package has the
+// cases of a section. A case is run over HTTP/1, HTTP/1 on TLS and HTTP/2, as far as it can
+// happen there,
 //
 //   - with one retry, which shows whether it is retried, and how many requests the server sees;
 //   - if it is, with a POST as well, which must not be retried unless nothing was sent;
@@ -73,8 +73,8 @@ const (
 	anyMethod // since nothing was sent
 )
 
-// garbled is for replies that make no sense. An error of the protocol is not among
-// what is retried by default: the next answer would likely be no better.
+// garbled is for replies that make no sense. An error of the protocol is not
+// retried by default: the next answer would likely be no better.
 const garbled = never
 
 // none is fault.sent of a fault that keeps requests from being sent.
@@ -272,7 +272,7 @@ func (f *fault) run(t *testing.T, p protocol) {
 	before.Check(t)
 }
 
-// resources returns what is in use. In virtual time there is nothing to count:
+// resources counts the resources in use. In virtual time there is nothing to count:
 // synctest waits for all goroutines, and nothing is opened.
 func (f *fault) resources() fetchtest.Resources {
 	if f.virtual {

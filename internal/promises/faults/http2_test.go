@@ -161,5 +161,5 @@ func (f *faultFrames) close() {
 // keepSilentToPings does not even read what comes on the connection.
 func (f *faultFrames) keepSilentToPings() { hold(f.faultPeer) }
 
-// keepSilent is what a server does that does not answer.
+// keepSilent is a server that does not answer.
 func (f *faultFrames) keepSilent() {}

@@ -16,7 +16,7 @@ import (
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
 
-// What a server may send on the wire, and what becomes of it. The connection
+// replies are bytes that a server may send, with the result of each. The connection
 // is closed after the reply, or kept open where that is said.
 var replies = []struct {
 	name  string

@@ -21,7 +21,7 @@ import (
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
 
-// A faultServer does what a fault says.
+// A faultServer behaves as a fault says.
 type faultServer struct {
 	fault     *fault
 	protocol  protocol

@@ -25,7 +25,7 @@ func CheckCancelled(t testing.TB, ctx context.Context, r fetch.Result) {
 	}
 }
 
-// CheckResults checks what is true of every batch: one Result for each URL, at
+// CheckResults checks the results of a batch as every batch must have them: one Result for each URL, at
 // its index, and sound.
 func CheckResults(t testing.TB, urls []string, results []fetch.Result) {
 	t.Helper()
@@ -40,8 +40,8 @@ func CheckResults(t testing.TB, urls []string, results []fetch.Result) {
 	}
 }
 
-// CheckResult checks what is true of every Result. index and rawURL are what
-// its Index and URL must be.
+// CheckResult checks that a Result is consistent in itself, with index for its Index and
+// rawURL for its URL.
 func CheckResult(t testing.TB, index int, rawURL string, r fetch.Result) {
 	t.Helper()
 	fail := func(format string, args ...any) {
@@ -91,8 +91,8 @@ func CheckResult(t testing.TB, index int, rawURL string, r fetch.Result) {
 	}
 }
 
-// CheckError checks what is true of every error of a URL: its type, that its
-// text can be logged, and that the sentinels do not contradict each other.
+// CheckError checks that an error of a URL has the right type, that its text can be
+// logged, and that the sentinels do not contradict each other.
 func CheckError(t testing.TB, rawURL string, err error) {
 	t.Helper()
 	if _, ok := err.(*fetch.Error); !ok {
@@ -116,8 +116,8 @@ func CheckError(t testing.TB, rawURL string, err error) {
 	}
 }
 
-// secretsOf returns what of a URL must not show in an error: user information
-// and query, and words of theirs that are long enough not to be there by chance.
+// secretsOf returns the parts of a URL that must not show in an error: user information
+// and query, and words in them that are long enough not to be there by chance.
 func secretsOf(rawURL string) []string {
 	_, rest, ok := strings.Cut(rawURL, "://")
 	if !ok {
@@ -157,7 +157,7 @@ func As[T error](err error) bool {
 	return ok
 }
 
-// Sentinels are what an error can be, one at a time.
+// Sentinels are all kinds of errors; an error is of one kind at the most.
 var Sentinels = []error{
 	fetch.ErrInvalidURL, fetch.ErrTimeout, fetch.ErrBodyTooLarge, fetch.ErrTruncated, fetch.ErrProtocol,
 	fetch.ErrRedirect, fetch.ErrBlocked, fetch.ErrHostDown, fetch.ErrHostPaused,

@@ -27,7 +27,7 @@ func (c *MemoryConn) Write(p []byte) (int, error) { return c.out.write(p) }
 func (c *MemoryConn) LocalAddr() net.Addr         { return memoryAddr(c.address) }
 func (c *MemoryConn) RemoteAddr() net.Addr        { return memoryAddr(c.address) }
 
-// Close lets the other end read what is there, and then the end.
+// Close lets the other end read all bytes that it has got, and then the end.
 func (c *MemoryConn) Close() error {
 	c.Cut(io.EOF)
 	return nil
@@ -73,7 +73,7 @@ const memoryBuffer = 64 << 10
 
 func newMemoryQueue() *memoryQueue { return &memoryQueue{changed: make(chan struct{})} }
 
-// change makes a change of which those who wait hear.
+// change makes a change, and wakes all who wait for one.
 func (q *memoryQueue) change(f func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -52,7 +52,7 @@ func GoroutinesSince(before, allowed int) int {
 }
 
 // BubbleGoroutines returns the stacks of the library's goroutines in the bubble of the test.
-// Those that an earlier test has left to net/http may still be on their way out.
+// Goroutines that an earlier test has left to net/http may still be on their way out.
 func BubbleGoroutines() string { return libraryGoroutines("synctest bubble") }
 
 // libraryGoroutines returns the stacks of the library's goroutines whose first line contains where.

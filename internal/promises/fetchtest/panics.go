@@ -1,7 +1,7 @@
 package fetchtest
 
-// Recovered runs f on a goroutine of its own and returns what it panicked
-// with, and whether it returned or panicked, rather than ended with Goexit.
+// Recovered runs f on a goroutine of its own and returns the value of its panic,
+// and whether it returned or panicked, rather than ended with Goexit.
 func Recovered(f func()) (value any, ended bool) {
 	done := make(chan struct{})
 	go func() {

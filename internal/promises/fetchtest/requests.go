@@ -13,14 +13,14 @@ import (
 	"github.com/batchhttp/fetch"
 )
 
-// A Snapshot holds what a caller can see of a request.
+// A Snapshot holds the fields of a request that a caller can see.
 type Snapshot struct {
 	Request http.Request
 	URL     url.URL
 	Header  http.Header
 }
 
-// SnapshotOf returns what can be seen of req now.
+// SnapshotOf returns the fields of req as they are now.
 func SnapshotOf(req *http.Request) Snapshot {
 	s := Snapshot{Request: *req, URL: *req.URL, Header: req.Header.Clone()}
 	// Functions cannot be compared, and Body is what the caller knows is used up.
@@ -28,7 +28,7 @@ func SnapshotOf(req *http.Request) Snapshot {
 	return s
 }
 
-// A SentRequest is what a transport was given.
+// A SentRequest is a request as a transport got it.
 type SentRequest struct {
 	Method, URL, Host string
 	Header            http.Header
@@ -39,13 +39,13 @@ func (s SentRequest) String() string {
 	return fmt.Sprintf("%s %s (Host %q) %v %q", s.Method, s.URL, s.Host, s.Header, s.Body)
 }
 
-// A Recorder remembers what was sent over it.
+// A Recorder remembers the requests sent over it.
 type Recorder struct {
 	mu   sync.Mutex
 	sent []SentRequest
 }
 
-// Over remembers what is sent over rt.
+// Over remembers the requests sent over rt.
 func (r *Recorder) Over(rt RoundTripFunc) RoundTripFunc {
 	return func(req *http.Request) (*http.Response, error) {
 		s := SentRequest{Method: cmp.Or(req.Method, "GET"), URL: req.URL.String(), Host: req.Host, Header: req.Header.Clone()}
@@ -64,7 +64,7 @@ func (r *Recorder) Over(rt RoundTripFunc) RoundTripFunc {
 	}
 }
 
-// Take returns what was sent since the last call.
+// Take returns the requests sent since the last call.
 func (r *Recorder) Take() []SentRequest {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -16,12 +16,12 @@ func Allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// Resources are what must not become more.
+// Resources are counts that must not grow.
 type Resources struct {
 	goroutines, descriptors int
 }
 
-// ResourcesInUse returns what the process uses.
+// ResourcesInUse returns the counts of the process.
 func ResourcesInUse() Resources { return Resources{runtime.NumGoroutine(), descriptors()} }
 
 // descriptors returns how many file descriptors are open, where that is known.
@@ -33,8 +33,8 @@ func descriptors() int {
 	return len(entries)
 }
 
-// Check fails the test if there is more than before, and that for 2 s. Without
-// anything before it checks nothing.
+// Check fails the test if a count is greater than before for 2 s. It checks nothing if
+// before is zero.
 func (before Resources) Check(t *testing.T) {
 	t.Helper()
 	if before == (Resources{}) {

@@ -21,7 +21,7 @@ import (
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
 
-// What an injected client adds must not lead around the guard: a CheckRedirect can
+// The hooks of an injected client must not lead around the guard: a CheckRedirect can
 // change where a redirect leads, and a Jar only sees it.
 func TestHooksOfTheClientAreGuardedToo(t *testing.T) {
 	wire := newTripwire(t, "127.0.0.2:0")
@@ -104,8 +104,8 @@ func used(transport *http.Transport) *http.Transport {
 	return transport
 }
 
-// What dials in the caller's transport, to a Unix socket or past every rule, is
-// replaced, and what it knows for a scheme is not taken over.
+// Functions that dial in the caller's transport, to a Unix socket or past every rule, are
+// replaced, and transports registered for a scheme are not taken over.
 func TestOtherWaysOutOfATransportAreNotTaken(t *testing.T) {
 	wire := newTripwire(t, "127.0.0.1:0")
 	target := "http://127.0.0.1:" + wire.port() + "/"
@@ -247,7 +247,7 @@ func TestTheGuardUsesNoProxyOfTheEnvironment(t *testing.T) {
 	// An address of documentation, which nobody has. The proxy would answer for it.
 	urls := []string{"http://192.0.2.1/", "http://192.0.2.1:8080/", "https://192.0.2.1/"}
 	if os.Getenv(behind) != "" {
-		// The proxy itself may be dialled, what is behind it not.
+		// The proxy itself may be dialled, but not the host behind it.
 		for _, r := range fetch.FetchAll(t.Context(), urls, fetch.WithPublicOnly(loopback)) {
 			checkIsBlocked(t, r)
 		}

@@ -39,7 +39,7 @@ func TestGuardChecksANameAtEachDial(t *testing.T) {
 	wire.check(t)
 }
 
-// Of several answers those that are allowed are used, whatever their order.
+// Of several answers the allowed ones are used, whatever their order.
 func TestGuardTakesTheAllowedOfSeveralAnswers(t *testing.T) {
 	server, _ := fetchtest.NewServer(t, func(w http.ResponseWriter, req *http.Request) { fmt.Fprint(w, "ok") })
 	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())

@@ -18,7 +18,7 @@ func TestRatesHoldInEveryWindow(t *testing.T) {
 	const hop = "http://b/hop"
 	for name, c := range map[string]struct {
 		opt  fetch.Option
-		logs func(all, a, b *fetchtest.StartLog) []*fetchtest.StartLog // those that the limit is for
+		logs func(all, a, b *fetchtest.StartLog) []*fetchtest.StartLog // the logs that the limit is for
 		took time.Duration                                             // 60 URLs: 20 of a, of b, and of a that lead to b
 	}{
 		"of all hosts": {

@@ -22,8 +22,8 @@ func cheap(body string) fetchtest.RoundTripFunc {
 	}
 }
 
-// What the library itself allocates for a URL: the request, its URL, its header (a map and what
-// is in it), which an injected client might change, and the body. cheap allocates the
+// The library itself allocates for a URL the request, its URL, its header (a map and its
+// content), which an injected client might change, and the body. cheap allocates the
 // response, a reader and its NopCloser.
 func TestARequestCostsAFixedNumberOfAllocations(t *testing.T) {
 	if fetchtest.RaceEnabled {

@@ -159,7 +159,7 @@ func TestTimeoutIsTheSmallerOfTheClientsAndTheOptions(t *testing.T) {
 	}
 }
 
-// What is changed in a client after New has no effect on the Fetcher.
+// A change to a client after New has no effect on the Fetcher.
 func TestChangesToTheClientAfterNewAreNotSeen(t *testing.T) {
 	client := fetchtest.NewClient(fetchtest.AnswerAfter(0))
 	f := fetchtest.NewFetcher(t, fetch.WithClient(client))

@@ -97,7 +97,7 @@ func TestUnreadBodiesStopFurtherStarts(t *testing.T) {
 		resp.Body = io.NopCloser(io.LimitReader(fetchtest.ReaderFunc(func(p []byte) (int, error) { return len(p), nil }), size))
 		return resp, nil
 	}
-	// The one yielded, those that fill the room, and those in flight when it is full.
+	// One is yielded, some fill the room, and some are in flight when it is full.
 	const most = 1 + unread/size + 1 + slots - 1
 	t.Run("while the loop is busy", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

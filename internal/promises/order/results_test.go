@@ -12,7 +12,7 @@ import (
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
 
-// What a URL gives alone it gives among hostile ones too.
+// A URL gives the same result alone and among hostile ones.
 func TestFailureOfOneURLChangesNoOtherResult(t *testing.T) {
 	server, _ := fetchtest.NewServer(t, func(w http.ResponseWriter, req *http.Request) {
 		switch req.URL.Path {

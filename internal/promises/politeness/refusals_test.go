@@ -221,7 +221,7 @@ func TestAnOrderedStreamOfLargeBodiesWaitsForARefusedURL(t *testing.T) {
 	}
 }
 
-// BodyFunc and a pause: what is refused is none of its business, what ends with a refusal is.
+// BodyFunc gets no refusal that is retried, but it gets the refusal that a URL ends with.
 func TestBodyFuncGetsTheRefusalThatAURLEndsWith(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string

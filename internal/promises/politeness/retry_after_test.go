@@ -95,7 +95,7 @@ func TestHostileRetryAfterValues(t *testing.T) {
 						requests, later := sent.Len(), func(d time.Duration) int { return sent.Between("a.example", latency, latency+d) }
 						switch {
 						case c.asks == math.MaxInt64:
-							// For a 503 three distinct URLs, and what was started before the third came.
+							// A 503 takes three distinct URLs, and others may have started before the third came.
 							if most := slots + (status/503)*(slots-1); requests > most {
 								t.Errorf("%d requests, want at most %d", requests, most)
 							}

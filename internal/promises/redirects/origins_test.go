@@ -241,7 +241,7 @@ func TestARefererNeverCrossesOriginsNorGoesDownToHTTP(t *testing.T) {
 	}
 }
 
-// What the second server gets is looked at on the wire.
+// The test looks at the bytes that the second server gets.
 func TestNoSecretReachesAnotherServer(t *testing.T) {
 	got := make(chan string, 1)
 	other := fetchtest.Listen(t, func(conn net.Conn, head string) {

@@ -114,7 +114,7 @@ func TestAnAttemptStartsFromTheOriginalURL(t *testing.T) {
 	})
 }
 
-// What a redirect to another origin has dropped is there again.
+// The headers that a redirect to another origin has dropped are there again.
 func TestAnAttemptHasAllItsHeadersAgain(t *testing.T) {
 	var sent fetchtest.Recorder
 	broken := fetchtest.InTurn(fetchtest.Always(502), fetchtest.AtOnce)

@@ -97,7 +97,7 @@ func TestWhatIsRetriedByDefault(t *testing.T) {
 	}
 }
 
-// A timeoutError is what a stage of net/http's Transport returns that took too long.
+// A timeoutError is the error of net/http's Transport for a stage that took too long.
 type timeoutError struct{}
 
 func (timeoutError) Error() string   { return "timeout awaiting response headers" }
@@ -270,7 +270,7 @@ func TestTheCallersDeadlineIsNeverRetried(t *testing.T) {
 	}
 }
 
-// What is wrong with these, another attempt would meet again.
+// Another attempt would meet the same error.
 func TestErrorsThatStayAreTriedOnce(t *testing.T) {
 	hello := func(w http.ResponseWriter, req *http.Request) { io.WriteString(w, strings.Repeat("hello", 1000)) }
 	plain, _ := fetchtest.NewServer(t, hello)

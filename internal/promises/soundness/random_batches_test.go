@@ -93,7 +93,7 @@ func runRandomBatches(t *testing.T, seed uint64) {
 	}
 }
 
-// A randomWorld is a server, and what is known of its callers.
+// A randomWorld is a server that knows its callers.
 type randomWorld struct {
 	t                                                *testing.T
 	seed                                             uint64
