@@ -178,19 +178,3 @@ func (r *torture) closed(what string) {
 	defer r.mu.Unlock()
 	r.open[what]--
 }
-
-// The scenario. Each host but plain.test serves one URL, so that a harm has one victim.
-
-var (
-	largeBody   = strings.Repeat("0123456789abcdef", 40<<6)
-	requestText = strings.Repeat("request ", 1<<9)
-)
-
-// A story is a URL, and what it must end with when nothing fails.
-type story struct {
-	method, url string
-	final       string // if another
-	body        string
-	attempts    int
-	once        bool // the request's body cannot be had again
-}

@@ -7,12 +7,29 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/batchhttp/fetch"
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
+
+// Each host of the scenario but plain.test serves one URL, so that a harm has one victim.
+
+var (
+	largeBody   = strings.Repeat("0123456789abcdef", 40<<6)
+	requestText = strings.Repeat("request ", 1<<9)
+)
+
+// A story is a URL and the end that it must come to when nothing fails.
+type story struct {
+	method, url string
+	final       string // if another
+	body        string
+	attempts    int
+	once        bool // the request's body cannot be had again
+}
 
 // has reports whether the story takes the host in; without a host it may be any.
 func (s story) has(host string) bool {
