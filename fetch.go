@@ -110,7 +110,7 @@ func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
 	if err != nil {
 		return failAll(urls, err)
 	}
-	f := newFetcher(c)
+	f := c.newFetcher()
 	defer f.shutdown()
 	return f.FetchAll(ctx, urls)
 }
@@ -135,7 +135,7 @@ func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq
 			yield(failed(Result{}, err))
 			return
 		}
-		f := newFetcher(c)
+		f := c.newFetcher()
 		defer f.shutdown()
 		f.Stream(ctx, urls)(yield)
 	}
@@ -147,10 +147,11 @@ func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq
 // concurrent use. Between calls it holds no goroutines but those of net/http for
 // idle connections, which [Fetcher.Close] ends. Make one with [New].
 type Fetcher struct {
-	config *config
-	own    *transport.Client // nil if the caller's client is used as it is
-	client *attempt.Client
-	engine *engine.Engine
+	own          *transport.Client // nil if the caller's client is used as it is
+	client       *attempt.Client
+	engine       *engine.Engine
+	streaming    engine.StreamConfig
+	attemptLimit int
 }
 
 // New returns a Fetcher with the given options, or an error that names every invalid one.
@@ -159,14 +160,7 @@ func New(opts ...Option) (*Fetcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
-	return newFetcher(c), nil
-}
-
-func newFetcher(c *config) *Fetcher {
-	f := &Fetcher{config: c, own: c.ownClient()}
-	f.client = attempt.New(c.attempts(f))
-	f.engine = engine.New(c.batches(f))
-	return f
+	return c.newFetcher(), nil
 }
 
 // FetchAll is [FetchAll] with the options of f.
@@ -179,7 +173,7 @@ func (f *Fetcher) FetchAll(ctx context.Context, urls []string) []Result {
 		results[i].Index, results[i].URL = i, u
 	}
 	if len(urls) > 0 {
-		f.engine.RunList(ctx, &urlList{f, results}, f.config.dedup)
+		f.engine.RunList(ctx, len(urls), &urlList{f, results}, f.streaming.Dedup)
 	}
 	return results
 }
@@ -217,7 +211,7 @@ func (f *Fetcher) DoAll(ctx context.Context, reqs []*http.Request) []Result {
 	if err := contextError(ctx); err != nil {
 		list.Rest(err, job.Tally{})
 	} else if len(reqs) > 0 {
-		f.engine.RunList(ctx, list, false)
+		f.engine.RunList(ctx, len(reqs), list, false)
 	}
 	return results
 }
@@ -244,7 +238,7 @@ func (f *Fetcher) stream(ctx context.Context, empty bool, jobs iter.Seq[job.Job]
 		case ctx == nil:
 			yield(failed(Result{}, errNilContext))
 		default:
-			f.engine.RunStream(ctx, jobs, f.config.streams(), func(done engine.Finished) bool {
+			f.engine.RunStream(ctx, jobs, f.streaming, func(done engine.Finished) bool {
 				return yield(f.finished(done))
 			})
 		}
@@ -254,9 +248,9 @@ func (f *Fetcher) stream(ctx context.Context, empty bool, jobs iter.Seq[job.Job]
 // finished returns the Result of a job of a stream.
 func (f *Fetcher) finished(done engine.Finished) Result {
 	x := done.Ran.(*attempt.Exchange)
-	r := newResult(x, done.Tally, f.config.attemptLimit())
+	r := newResult(x, done.Tally, f.attemptLimit)
 	r.Index, r.URL = done.Index, done.Job.(*attempt.Exchange).URL
-	if !f.config.dedup { // or another that equals it may need it
+	if !f.streaming.Dedup { // or another that equals it may need it
 		x.Free()
 	}
 	return r
@@ -283,15 +277,17 @@ type urlList struct {
 	results []Result
 }
 
-func (l *urlList) Len() int                    { return len(l.results) }
-func (l *urlList) Host(i int) (string, error)  { return target.Host(l.results[i].URL) }
-func (l *urlList) Context(int) context.Context { return nil }
-func (l *urlList) Distinct(i int) string       { return target.Distinct(l.results[i].URL) }
-func (l *urlList) Job(i int) job.Job           { return l.f.client.Get(i, l.results[i].URL) }
+func (l *urlList) Input(i int) (key string, ctx context.Context, err error) {
+	key, err = target.Host(l.results[i].URL)
+	return key, nil, err
+}
+
+func (l *urlList) Distinct(i int) string { return target.Distinct(l.results[i].URL) }
+func (l *urlList) Job(i int) job.Job     { return l.f.client.Get(i, l.results[i].URL) }
 
 func (l *urlList) Done(i int, j job.Job, tally job.Tally) {
 	x := j.(*attempt.Exchange)
-	l.results[i] = newResult(x, tally, l.f.config.attemptLimit())
+	l.results[i] = newResult(x, tally, l.f.attemptLimit)
 	x.Free()
 }
 
@@ -320,18 +316,17 @@ type requestList struct {
 	reqs []*http.Request
 }
 
-func (l *requestList) Host(i int) (string, error) { return target.RequestHost(l.reqs[i]) }
-func (l *requestList) Job(i int) job.Job          { return l.exchange(i) }
+func (l *requestList) Job(i int) job.Job { return l.exchange(i) }
 
 func (l *requestList) exchange(i int) *attempt.Exchange {
 	return l.f.client.Send(i, l.reqs[i], l.results[i].URL)
 }
 
-func (l *requestList) Context(i int) context.Context {
-	if l.reqs[i] == nil {
-		return nil
+func (l *requestList) Input(i int) (key string, ctx context.Context, err error) {
+	if key, err = target.RequestHost(l.reqs[i]); err != nil {
+		return "", nil, err
 	}
-	return l.reqs[i].Context()
+	return key, l.reqs[i].Context(), nil
 }
 
 // Refuse closes the body of a request that is not sent, which may panic.

@@ -568,6 +568,18 @@ func addHeader(h http.Header, key, value string) error {
 	return nil
 }
 
+// newFetcher gives each part of a Fetcher the options that it needs.
+func (c *config) newFetcher() *Fetcher {
+	f := &Fetcher{
+		own:          c.ownClient(),
+		streaming:    engine.StreamConfig{Lookahead: c.lookahead, InOrder: c.inOrder, Dedup: c.dedup},
+		attemptLimit: min(c.retries, math.MaxInt-1) + 1,
+	}
+	attempts, batches := c.attempts(f), c.batches(f)
+	f.client, f.engine = attempt.New(attempts), engine.New(batches)
+	return f
+}
+
 // ownClient returns the Fetcher's own client, or nil if that of the caller is used as it is.
 func (c *config) ownClient() *transport.Client {
 	own := transport.Config{Concurrency: c.concurrency, Timeout: c.timeout, Guard: c.guard}
@@ -609,11 +621,11 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 	}
 	if c.bodyFunc != nil {
 		a.BodyFunc = func(ctx context.Context, x *attempt.Exchange, tally job.Tally, body io.Reader) error {
-			return c.bodyFunc(ctx, newResult(x, tally, c.attemptLimit()), body)
+			return c.bodyFunc(ctx, newResult(x, tally, f.attemptLimit), body)
 		}
 	}
 	if c.retryIf != nil {
-		a.RetryIf = func(x *attempt.Exchange, tally job.Tally) bool { return c.retryIf(newResult(x, tally, c.attemptLimit())) }
+		a.RetryIf = func(x *attempt.Exchange, tally job.Tally) bool { return c.retryIf(newResult(x, tally, f.attemptLimit)) }
 	}
 	return a
 }
@@ -644,14 +656,6 @@ func (c *config) batches(f *Fetcher) engine.Config {
 	}
 	return e
 }
-
-// streams returns how f streams.
-func (c *config) streams() engine.StreamConfig {
-	return engine.StreamConfig{Lookahead: c.lookahead, InOrder: c.inOrder, Dedup: c.dedup}
-}
-
-// attemptLimit is how often a URL may be tried.
-func (c *config) attemptLimit() int { return min(c.retries, math.MaxInt-1) + 1 }
 
 // patience is how long a host may refuse everything before it is given up.
 func (c *config) patience() time.Duration {

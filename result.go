@@ -131,6 +131,9 @@ func newResult(x *attempt.Exchange, tally job.Tally, limit int) Result {
 	case x.Refused:
 		r.Err = r.newError(&StatusError{x.StatusCode}, tally.Attempts, limit)
 	}
+	if tally.Attempts < 2 {
+		return r
+	}
 	for i, past := range x.History(tally) {
 		a := Attempt{StatusCode: past.StatusCode, Took: past.Took, RetryAfter: past.RetryAfter}
 		if past.Err != nil {

@@ -96,13 +96,6 @@ func (c *Client) Send(index int, req *http.Request, rawURL string) *Exchange {
 	return x
 }
 
-func (c *Client) newContext(parent context.Context) context.Context {
-	if c.config.NewContext == nil {
-		return parent
-	}
-	return c.config.NewContext(parent)
-}
-
 // clone returns a copy of the caller's request with the headers that it lacks.
 func (c *Client) clone(ctx context.Context, given *http.Request) *http.Request {
 	req := given.Clone(ctx)

@@ -32,13 +32,15 @@ func NewRunner(c *Client) job.Runner { return &runner{client: c, builder: builde
 func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 	x := j.(*Exchange)
 	w.turn = turn{Turn: t, x: x, config: &w.client.config, report: r}
-	if parent := t.Context(); parent != w.parent {
-		w.parent = parent
-		w.builder.enter(w.client.newContext(parent))
+	if t.Context != w.parent {
+		w.parent = t.Context
+		w.builder.enter(t.Context)
 	}
 	x.running = true
 	if x.next == nil {
-		x.history.time(t.Tally())
+		if t.Tally.Attempts > 1 {
+			x.history.time(t.Tally)
+		}
 		x.Outcome = Outcome{}
 	}
 	w.send(x)
@@ -47,7 +49,8 @@ func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 	} else {
 		w.review()
 	}
-	r.Well = r.Answer == job.Accepted && x.Err == nil && !x.Refused && !retry.Status(x.StatusCode)
+	r.Well = r.Answer == job.Accepted && x.Err == nil && !x.Refused &&
+		(x.StatusCode < 400 || !retry.Status(x.StatusCode))
 	x.running = false
 	w.turn = turn{}
 }
@@ -61,7 +64,7 @@ func (w *runner) context(x *Exchange) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(x.Request.Context())
 	parent := w.parent
 	stop := context.AfterFunc(parent, func() { cancel(context.Cause(parent)) })
-	return w.client.newContext(ctx), func() {
+	return w.builder.newContext(ctx), func() {
 		stop()
 		cancel(nil)
 	}
@@ -187,7 +190,7 @@ func (w *runner) callBodyFunc(ctx context.Context, req *http.Request, resp *http
 	reader := new(body.Reader).Open(req.Method, resp, c.MaxRead) // not that of x: the function may keep it
 	own, cancel := context.WithCancel(ctx)                       // ctx may outlive the attempt
 	defer cancel()
-	err := c.BodyFunc(own, x, w.Tally(), onlyReader{reader})
+	err := c.BodyFunc(own, x, w.Tally, onlyReader{reader})
 	read := reader.Err()
 	reader.Kill()
 	if read != nil && read != io.EOF {

@@ -179,3 +179,9 @@ func grow(buf []byte, length int64) []byte {
 	}
 	return append(make([]byte, 0, size), buf...)
 }
+
+// None reports whether no body follows the head, whatever its length
+// field says (RFC 9110, section 6.4.1).
+func None(method string, status int) bool {
+	return method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
+}

@@ -23,6 +23,8 @@ type batch struct {
 	lane     *sched.Lane
 	started  time.Time
 	deadline time.Time // of caller, which is not to be asked under the lock
+	// onEndLocked is called when jobs have ended; nil: there is nothing to do.
+	onEndLocked func(now time.Time)
 	// cancelled returns the error of the jobs that the end of ctx leaves undone.
 	cancelled func() error
 
@@ -61,8 +63,6 @@ type sink interface {
 	// awaits reports whether the batch can only go on with the given input. It is called
 	// with the lock.
 	awaits(id int) bool
-	// endedLocked is called whenever jobs have ended.
-	endedLocked(now time.Time)
 }
 
 // newBatch returns a batch that is to be started.
@@ -194,7 +194,10 @@ func (b *batch) noteEndLocked() {
 // accept queues a new entry, or ends it.
 func (b *batch) accept(en *entry) {
 	var err error
-	if en.key, err = b.keepInput(en.job.Host()); err == nil {
+	if en.key, err = en.job.Host(); err == nil && b.engine.config.HostLimits != nil {
+		err = b.keepInput(en.key)
+	}
+	if err == nil {
 		b.watch(en)
 	}
 	e := b.engine
@@ -300,17 +303,10 @@ func (b *batch) refusalLocked(now time.Time, key string) error {
 	return nil
 }
 
-// keepInput is hosts.keep for the host of a new input, unless that has an error. It may run on
-// the caller's goroutine, which a runtime.Goexit of the caller's function must not end, and a
-// panic must not get ahead of the inputs that are still to be taken.
-func (b *batch) keepInput(key string, err error) (string, error) {
-	if err != nil || b.engine.config.HostLimits == nil {
-		return key, err
-	}
-	return key, b.keepContained(key)
-}
-
-func (b *batch) keepContained(key string) error {
+// keepInput is hosts.keep for the host of a new input. It may run on the caller's goroutine,
+// which a runtime.Goexit of the caller's function must not end, and a panic must not get
+// ahead of the inputs that are still to be taken.
+func (b *batch) keepInput(key string) error {
 	err := fault.Exited
 	panicked, _ := fault.Contain(func() { err = b.engine.hosts.keep(key) })
 	if panicked != nil {
@@ -367,7 +363,9 @@ func (b *batch) ended(n int) {
 func (b *batch) endedLocked(now time.Time, n int) {
 	b.left -= n
 	b.busy -= n
-	b.sink.endedLocked(now)
+	if b.onEndLocked != nil {
+		b.onEndLocked(now)
+	}
 	b.noteEndLocked()
 }
 

@@ -114,16 +114,16 @@ func (e *Engine) kickLocked(now time.Time) {
 	if e.run == nil {
 		return
 	}
-	if e.sched.InFlight() < e.config.Limits.Slots && e.sched.Startable(now) {
-		switch {
-		case e.config.Limiter != nil && e.sched.Permits() == 0:
-			e.permits.askLocked()
-		case e.workers < e.config.Limits.Slots:
-			e.hireLocked()
-		}
-	}
+	startable := e.sched.InFlight() < e.config.Limits.Slots && e.sched.Startable(now)
 	if at, ok := e.sched.Next(now); ok {
 		e.alarm.set(now, at)
+	}
+	switch {
+	case !startable:
+	case e.config.Limiter != nil && e.sched.Permits() == 0:
+		e.permits.askLocked()
+	case e.workers < e.config.Limits.Slots:
+		e.hireLocked()
 	}
 }
 

@@ -153,6 +153,17 @@ func (h hosts) pauseLocked(now time.Time, key string, b *batch) *fault.HostPause
 	return nil
 }
 
+// outcomeOf returns a report as the scheduler understands it.
+func outcomeOf(r *job.Report) sched.Outcome {
+	switch r.Answer {
+	case job.Accepted:
+		return sched.Outcome{Verdict: sched.Accepted}
+	case job.Throttled:
+		return sched.Outcome{Verdict: sched.Throttled, Pause: r.Pause}
+	}
+	return sched.Outcome{Verdict: sched.Neutral}
+}
+
 // downHosts has the errors of the hosts that a batch has given up, by key.
 type downHosts map[string]error
 

@@ -29,7 +29,7 @@ type Finished struct {
 // again that was yielded, unless equal ones are run once.
 func (e *Engine) RunStream(ctx context.Context, inputs iter.Seq[job.Job], c StreamConfig, yield func(Finished) bool) {
 	s := &stream{batch: e.newBatch(ctx), pulled: make(chan struct{}), results: newResults(c, e.config.Limits.Slots)}
-	s.batch.sink = s
+	s.batch.sink, s.batch.onEndLocked = s, s.noteEndLocked
 	s.batch.start()
 	defer s.finish()
 	go s.pull(inputs)
@@ -166,7 +166,8 @@ func (s *stream) done(en *entry) {
 
 func (s *stream) awaits(id int) bool { return s.results.awaits(id) }
 
-func (s *stream) endedLocked(now time.Time) {
+// noteEndLocked is called when jobs have ended.
+func (s *stream) noteEndLocked(now time.Time) {
 	s.holdLocked(now)
 	if s.batch.left == 0 {
 		s.results.wake()

@@ -32,19 +32,27 @@ type Runner interface {
 	Run(t Turn, j Job, r *Report)
 }
 
-// A Turn is the time in which a job holds a slot. Its methods are for the goroutine of
-// Runner.Run.
-type Turn interface {
+// A Turn is the time in which a job holds a slot.
+type Turn struct {
 	// Context ends with the batch and with the timeout of the attempt.
-	Context() context.Context
-	// Cancel ends Context. The worker makes a new one for the turn after this.
+	Context context.Context
+	// Tally has the counts so far, with the attempt that this turn belongs to.
+	Tally Tally
+	// Deadline is that of the batch; zero is none.
+	Deadline time.Time
+	Slot
+}
+
+// Fits reports whether an instant is before the deadline of the batch.
+func (t *Turn) Fits(at time.Time) bool { return t.Deadline.IsZero() || at.Before(t.Deadline) }
+
+// A Slot answers for the engine during a turn. Its methods are for the goroutine of
+// Runner.Run.
+type Slot interface {
+	// Cancel ends the context of the turn. The worker makes a new one for the next.
 	Cancel(cause error)
 	// Cancelled returns the error of the batch if that has ended, or nil.
 	Cancelled() error
-	// Tally returns what has been counted so far, with the attempt that this turn belongs to.
-	Tally() Tally
-	// Fits reports whether t is before the deadline of the batch.
-	Fits(t time.Time) bool
 	// Pay takes a retry from the budget of the host, and reports whether there was one.
 	Pay() bool
 	// GivenUp reports whether the host has refused everything for too long.

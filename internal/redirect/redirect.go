@@ -44,8 +44,11 @@ func (c *Chain) Left() bool { return c.left }
 // response is the result itself, with an error when it should have been followed but must
 // not be.
 func (p *Policy) Next(c *Chain, req *http.Request, resp *http.Response, hops int) (*http.Request, error) {
+	if resp.StatusCode < 300 || resp.StatusCode > 399 || p.Max == 0 {
+		return nil, nil
+	}
 	method, keepBody, ok := change(req, resp.StatusCode)
-	if !ok || p.Max == 0 {
+	if !ok {
 		return nil, nil
 	}
 	location := resp.Header.Get("Location")
