@@ -106,6 +106,7 @@ func (b *batch) closeInput() {
 func (b *batch) stop() {
 	e := b.engine
 	b.cancel(nil)
+	b.cancelled() // asks the caller's context, which must not happen under the lock
 	e.mu.Lock()
 	if b.phase >= stopping {
 		e.mu.Unlock()
