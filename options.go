@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/batchhttp/fetch/internal/attempt"
+	"github.com/batchhttp/fetch/internal/body"
 	"github.com/batchhttp/fetch/internal/engine"
 	"github.com/batchhttp/fetch/internal/fault"
 	"github.com/batchhttp/fetch/internal/job"
@@ -78,6 +80,7 @@ type config struct {
 	maxBodySet   bool
 	bodyFunc     func(ctx context.Context, r Result, body io.Reader) error
 	header       http.Header
+	decoders     []body.Decoder
 	requestFunc  func(*http.Request) error
 	maxRedirects int
 	redirectsSet bool
@@ -390,6 +393,52 @@ func WithHeader(key, value string) Option {
 	})
 }
 
+// WithDecoder undoes the content coding of a body with open, and asks servers for
+// that coding beside gzip. The codings gzip and deflate are known without it, and one
+// that is given here takes their place. A coding is a token such as "br", in any
+// case; the aliases "x-gzip" and "x-compress" are "gzip" and "compress". "identity", "*",
+// whatever is no token and a nil open are errors. WithDecoder adds to the codings;
+// for a coding that is given twice the last counts. The default is none.
+//
+// open gets the encoded body and returns a reader of what it stands for; with
+// github.com/klauspost/compress/zstd and github.com/andybalholm/brotli:
+//
+//	fetch.WithDecoder("zstd", func(r io.Reader) (io.Reader, error) {
+//		d, err := zstd.NewReader(r)
+//		if err != nil {
+//			return nil, err
+//		}
+//		return d.IOReadCloser(), nil
+//	})
+//	fetch.WithDecoder("br", func(r io.Reader) (io.Reader, error) {
+//		return brotli.NewReader(r), nil
+//	})
+//
+// The reader is closed when the response is, if it is an [io.Closer]. An error of open
+// or of the reader is [ErrProtocol], and [io.ErrUnexpectedEOF] is [ErrTruncated],
+// unless reading the response has failed: then it is that. open is not called for an
+// empty body, and may be called from several goroutines at once. What is read from
+// r must be read by open, by the reader, or by goroutines that end when the reader is closed.
+//
+// Nothing is asked for, and nothing decoded, when the request has an
+// Accept-Encoding of the caller's, of [WithHeader] or of [WithRequestFunc], when it has a
+// Range, and when it is a HEAD.
+func WithDecoder(coding string, open func(io.Reader) (io.Reader, error)) Option {
+	return optionFunc(func(c *config) error {
+		name := body.CodingName(coding)
+		switch {
+		case !target.IsToken(coding) || name == "*":
+			return fmt.Errorf("WithDecoder(%q, …): not a content coding", coding)
+		case name == body.Identity:
+			return fmt.Errorf("WithDecoder(%q, …): changes nothing, so that there is nothing to undo", coding)
+		case open == nil:
+			return fmt.Errorf("WithDecoder(%q, nil): must be a function", coding)
+		}
+		c.decoders = append(c.decoders, body.Decoder{Coding: name, Open: open})
+		return nil
+	})
+}
+
 // WithRequestFunc calls f on each request before it is sent, for a signature
 // or a token. f gets a clone that it may change. It is called for the first
 // request of each attempt and for redirects within the same origin (scheme, host
@@ -598,6 +647,7 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 	a := attempt.Config{
 		Own:           c.client == nil,
 		Header:        c.header,
+		Decoders:      c.decoders,
 		RequestFunc:   c.requestFunc,
 		Redirects:     redirect.Policy{Max: c.maxRedirects, MaxHolds: c.redirectsSet},
 		MaxBody:       c.maxBody,
@@ -610,14 +660,13 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 		Failures:      c.maxHostFailures > 0,
 	}
 	if c.client != nil {
-		a.Transport, a.Jar = c.client.Transport, c.client.Jar
+		a.Transport, a.Jar = cmp.Or(c.client.Transport, http.DefaultTransport), c.client.Jar
 		a.Redirects.Check, a.Redirects.Jar = c.client.CheckRedirect, a.Jar != nil
+		given, ok := a.Transport.(*http.Transport)
+		a.PlainTransport = ok && given.DisableCompression
 	}
-	switch {
-	case f.own != nil:
+	if f.own != nil {
 		a.Transport, a.NewContext = f.own, transport.NewContext
-	case a.Transport == nil:
-		a.Transport = http.DefaultTransport
 	}
 	if c.bodyFunc != nil {
 		a.BodyFunc = func(ctx context.Context, x *attempt.Exchange, tally job.Tally, body io.Reader) error {
@@ -625,7 +674,9 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 		}
 	}
 	if c.retryIf != nil {
-		a.RetryIf = func(x *attempt.Exchange, tally job.Tally) bool { return c.retryIf(newResult(x, tally, f.attemptLimit)) }
+		a.RetryIf = func(x *attempt.Exchange, tally job.Tally) bool {
+			return c.retryIf(newResult(x, tally, f.attemptLimit))
+		}
 	}
 	return a
 }

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -87,7 +88,7 @@ func (r Result) JSON(v any) error {
 	}
 	var err error
 	if target.StatusOK(r.StatusCode) {
-		err = json.Unmarshal(r.Body, v)
+		err = json.Unmarshal(bytes.TrimPrefix(r.Body, byteOrderMark), v)
 	} else {
 		err = &StatusError{StatusCode: r.StatusCode}
 	}
@@ -96,6 +97,10 @@ func (r Result) JSON(v any) error {
 	}
 	return r.newError(err, r.Attempts, 0)
 }
+
+// byteOrderMark is that of UTF-8, which JSON must not begin with and may be read with (RFC
+// 8259, section 8.1).
+var byteOrderMark = []byte("\xef\xbb\xbf")
 
 // newError returns the error of r after so many attempts, of so many that were allowed.
 func (r *Result) newError(cause error, attempts, limit int) *Error {

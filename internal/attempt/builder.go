@@ -3,7 +3,9 @@ package attempt
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/batchhttp/fetch/internal/fault"
 	"github.com/batchhttp/fetch/internal/target"
@@ -23,7 +25,7 @@ func (b *builder) enter(turn context.Context) {
 	b.ctx = b.newContext(turn)
 	b.template = (&http.Request{
 		Method: http.MethodGet, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: b.client.header, Host: b.client.host,
+		Header: b.client.shared, Host: b.client.host,
 	}).WithContext(b.ctx)
 }
 
@@ -64,14 +66,20 @@ func (b *builder) get(x *Exchange) (*http.Request, error) {
 		req.Host = u.Host
 	}
 	x.chain.Start(c.header)
+	x.asks = c.asks
 	if u.User == nil && c.sharesHeader {
 		return req, nil
 	}
 	req.Header = c.header.Clone()
-	if u.User == nil {
+	switch {
+	case u.User != nil:
+		return b.first(x, req)
+	case c.config.RequestFunc != nil:
 		return b.complete(x, req)
+	case c.asks:
+		req.Header["Accept-Encoding"] = c.accept
 	}
-	return b.first(x, req)
+	return req, nil
 }
 
 // canReuse reports whether the request that got resp can be used for another URL.
@@ -105,6 +113,7 @@ func (b *builder) complete(x *Exchange, req *http.Request) (*http.Request, error
 	}
 	f := b.client.config.RequestFunc
 	if f == nil || x.chain.Left() {
+		b.ask(x, req)
 		return req, nil
 	}
 	before := *req.URL
@@ -117,5 +126,24 @@ func (b *builder) complete(x *Exchange, req *http.Request) (*http.Request, error
 	case req.Header == nil:
 		req.Header = http.Header{}
 	}
+	b.ask(x, req)
 	return req, nil
+}
+
+// ask has a request ask for codings if it leaves that to the client.
+func (b *builder) ask(x *Exchange, req *http.Request) {
+	c := b.client
+	if x.asks && x.Redirects > 0 && slices.Equal(req.Header["Accept-Encoding"], c.accept) {
+		return // a CheckRedirect has copied the header of the request before
+	}
+	if x.asks = c.mayAsk(req.Method, req.Header); !x.asks {
+		return
+	}
+	if c.config.RequestFunc != nil || x.Redirects > 0 {
+		// Code of the caller's may have put a header there that it shares.
+		header := http.Header{}
+		maps.Copy(header, req.Header)
+		req.Header = header
+	}
+	req.Header["Accept-Encoding"] = c.accept
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/batchhttp/fetch/internal/body"
 	"github.com/batchhttp/fetch/internal/job"
 	"github.com/batchhttp/fetch/internal/redirect"
 )
@@ -25,6 +26,10 @@ type Config struct {
 	Own bool
 	// NewContext makes the context of requests from that of turns; nil leaves it as it is.
 	NewContext func(parent context.Context) context.Context
+
+	// PlainTransport tells that Transport was told not to ask for gzip.
+	PlainTransport bool
+	Decoders       []body.Decoder // of the caller's
 
 	Header      http.Header // of every request that has none of the name; not changed any more
 	RequestFunc func(*http.Request) error
@@ -50,9 +55,13 @@ type Client struct {
 	header http.Header
 	host   string // of the header "Host"
 
-	sharesHeader bool // whether nobody can change the header of a GET
-	reuses       bool // whether a GET that was answered can be used again
-	asksForGzip  bool // whether GETs ask for gzip themselves
+	codings *body.Codings
+	accept  []string // the value of Accept-Encoding, shared by all requests; nil: nothing is asked for
+
+	sharesHeader bool        // whether nobody can change the header of a GET
+	shared       http.Header // of such GETs
+	asks         bool        // whether they ask for codings
+	reuses       bool        // whether a GET that was answered can be used again
 }
 
 // New returns a Client.
@@ -60,15 +69,24 @@ func New(c Config) *Client {
 	client := &Client{config: c, header: c.Header.Clone()}
 	client.host = client.header.Get("Host")
 	client.header.Del("Host")
-	if c.Own && c.RequestFunc == nil {
-		client.sharesHeader = true
-		client.asksForGzip = client.header.Get("Accept-Encoding") == "" && client.header.Get("Range") == ""
+	client.codings = body.NewCodings(!c.PlainTransport, c.Decoders)
+	if accept := client.codings.Accept(); accept != "" {
+		client.accept = []string{accept}
 	}
-	if client.asksForGzip {
-		client.header.Set("Accept-Encoding", "gzip")
+	client.asks = client.mayAsk(http.MethodGet, client.header)
+	client.sharesHeader = c.Own && c.RequestFunc == nil
+	client.shared = client.header.Clone()
+	if client.asks {
+		client.shared["Accept-Encoding"] = client.accept
 	}
-	client.reuses = client.sharesHeader && c.BodyFunc == nil && sizeOf(client.header) < 1<<10
+	client.reuses = client.sharesHeader && c.BodyFunc == nil && sizeOf(client.shared) < 1<<10
 	return client
+}
+
+// mayAsk reports whether a request leaves it to the client to ask for codings, which are
+// then undone. As in net/http one with Range does not, since a part cannot be decoded.
+func (c *Client) mayAsk(method string, header http.Header) bool {
+	return c.accept != nil && method != http.MethodHead && header.Get("Accept-Encoding") == "" && header.Get("Range") == ""
 }
 
 // sizeOf returns about what a header takes on the wire.
@@ -103,9 +121,7 @@ func (c *Client) clone(ctx context.Context, given *http.Request) *http.Request {
 		req.Header = http.Header{}
 	}
 	for key, values := range c.header {
-		// The Transport knows better when to ask for gzip here: not with HEAD or Range.
-		ours := key == "Accept-Encoding" && c.asksForGzip
-		if _, ok := req.Header[key]; !ok && !ours {
+		if _, ok := req.Header[key]; !ok {
 			req.Header[key] = append([]string(nil), values...)
 		}
 	}

@@ -28,6 +28,7 @@ type Exchange struct {
 	next      *http.Request // the redirect to follow; nil: the exchange is between attempts
 	chain     redirect.Chain
 	bodyTaken bool // whether the body of Request has been handed on
+	asks      bool // whether the request at hand asks by itself for codings, which are to be undone
 
 	running bool           // a request
 	resp    *http.Response // of it, to be closed

@@ -153,9 +153,6 @@ func (w *runner) roundTrip(req *http.Request) (*http.Response, error) {
 			c.Jar.SetCookies(cookieURL(req), cookies)
 		}
 	}
-	if w.client.asksForGzip && x.Request == nil {
-		body.Decode(resp)
-	}
 	return resp, nil
 }
 
@@ -172,7 +169,12 @@ func cookieURL(req *http.Request) *url.URL {
 func (w *runner) receive(ctx context.Context, req *http.Request, resp *http.Response) {
 	c, x := w.config, w.x
 	refused := c.StatusErrors && !target.StatusOK(resp.StatusCode)
-	if c.BodyFunc != nil && !refused {
+	toFunc := c.BodyFunc != nil && !refused
+	if err := w.decode(req, resp, toFunc); err != nil {
+		x.fail(err)
+		return
+	}
+	if toFunc {
 		w.callBodyFunc(ctx, req, resp)
 		return
 	}
@@ -182,6 +184,21 @@ func (w *runner) receive(ctx context.Context, req *http.Request, resp *http.Resp
 		return
 	}
 	x.Body, x.Refused = read, refused
+}
+
+// decode undoes the codings that the request has asked for by itself. Anything else is as the
+// server sent it, as in net/http.
+func (w *runner) decode(req *http.Request, resp *http.Response, toFunc bool) error {
+	if !w.x.asks || resp.Header["Content-Encoding"] == nil {
+		return nil
+	}
+	limit := w.config.MaxBody
+	if toFunc {
+		limit = w.config.MaxRead
+	}
+	err := w.client.codings.Undo(req.Method, resp, limit)
+	w.x.Header = resp.Header
+	return err
 }
 
 // callBodyFunc gives the body to the BodyFunc.

@@ -1,68 +1,63 @@
 package body
 
 import (
+	"bufio"
+	"bytes"
 	"compress/gzip"
 	"io"
-	"net/http"
-	"strings"
 	"sync"
 )
 
-// Decode undoes the gzip coding of a response to a request that asked for it by itself: the
-// decoders of net/http are not pooled. As in net/http, the header fields that no longer
-// hold are removed.
-func Decode(resp *http.Response) {
-	encoding := resp.Header["Content-Encoding"]
-	if len(encoding) == 0 || !strings.EqualFold(encoding[0], "gzip") || resp.Body == http.NoBody {
-		return
-	}
-	resp.Body = &gzipReader{body: resp.Body}
-	resp.Header.Del("Content-Encoding")
-	resp.Header.Del("Content-Length")
-	resp.ContentLength = -1
-	resp.Uncompressed = true
+// gzipMagic is the identification of a member and its method, the only one there is (RFC
+// 1952, section 2.3.1).
+var gzipMagic = []byte{0x1f, 0x8b, 8}
+
+var gzipPool = sync.Pool{New: func() any { return new(gzip.Reader) }}
+
+// A members decodes one member of a gzip stream after the other, up to bytes that begin none. Its
+// decoder goes back to the pool at the end only: before that, a decoder of the caller's may
+// still read from it.
+type members struct {
+	input *bufio.Reader
+	gz    *gzip.Reader
 }
 
-var gzipPool sync.Pool
-
-// A gzipReader decodes a body with a pooled decoder, which is made when the
-// first byte is asked for.
-type gzipReader struct {
-	body io.ReadCloser
-	gz   *gzip.Reader
-	err  error
+func openGzip(l *layer) (io.Reader, error) {
+	if !beginsMember(l.input, 1) {
+		return nil, gzip.ErrHeader
+	}
+	m := &members{input: l.input, gz: gzipPool.Get().(*gzip.Reader)}
+	return m, m.next()
 }
 
-func (g *gzipReader) Read(p []byte) (int, error) {
-	if g.gz == nil && g.err == nil {
-		g.open()
-	}
-	if g.err != nil {
-		return 0, g.err
-	}
-	n, err := g.gz.Read(p)
-	if err != nil {
-		g.err = err
-	}
-	return n, err
+// beginsMember reports whether a member begins here, of which there may be no more than the
+// given number of bytes.
+func beginsMember(input *bufio.Reader, least int) bool {
+	magic, _ := input.Peek(len(gzipMagic))
+	return len(magic) >= least && bytes.HasPrefix(gzipMagic, magic)
 }
 
-func (g *gzipReader) open() {
-	if gz, ok := gzipPool.Get().(*gzip.Reader); ok {
-		g.gz, g.err = gz, gz.Reset(g.body)
-		return
-	}
-	g.gz, g.err = gzip.NewReader(g.body)
+func (m *members) next() error {
+	err := m.gz.Reset(m.input)
+	m.gz.Multistream(false)
+	return err
 }
 
-// Close closes the body. The decoder goes back to the pool.
-func (g *gzipReader) Close() error {
-	if g.gz != nil {
-		gzipPool.Put(g.gz)
-		g.gz = nil
+func (m *members) Read(p []byte) (int, error) {
+	for {
+		n, err := m.gz.Read(p)
+		switch {
+		case err != io.EOF:
+			return n, err
+		case n > 0:
+			return n, nil // what follows the member may not be there yet
+		case !beginsMember(m.input, 2): // a single byte is no reason to doubt what has come
+			gzipPool.Put(m.gz)
+			m.gz = nil
+			return 0, io.EOF
+		}
+		if err := m.next(); err != nil {
+			return 0, err
+		}
 	}
-	if g.err == nil {
-		g.err = http.ErrBodyReadAfterClose
-	}
-	return g.body.Close()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/batchhttp/fetch/internal/fault"
@@ -16,7 +17,7 @@ const (
 	// size. A longer one grows as it comes, since the length is a stranger's word.
 	presized = 1 << 20
 	// scratchSize is the first size of a pooled buffer, and maxScratch the largest that
-	// is kept.
+	// is kept. It is also the size of the pieces of a longer body.
 	scratchSize = 32 << 10
 	maxScratch  = 1 << 20
 )
@@ -29,6 +30,7 @@ type Reader struct {
 	max   int64
 	proto int
 	err   error
+	one   [1]byte // to find the end with; here, as it would be allocated for each body
 }
 
 // Open makes b read the body of the response to a request with the given method, at most
@@ -67,7 +69,7 @@ func (b *Reader) Read(p []byte) (int, error) {
 	if b.limit >= 0 && int64(len(p))-1 > b.limit {
 		p = p[:b.limit+1]
 	}
-	n, err := b.read(p)
+	n, err := readSome(b.r, p)
 	if b.limit >= 0 && int64(n) > b.limit {
 		n, err = int(b.limit), tooLarge(b.max)
 	}
@@ -81,13 +83,13 @@ func (b *Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// read reads once, but does not put up with readers that never get anywhere.
-func (b *Reader) read(p []byte) (int, error) {
+// readSome reads once, but does not put up with readers that never get anywhere.
+func readSome(r io.Reader, p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
 	for range 100 {
-		n, err := b.r.Read(p)
+		n, err := r.Read(p)
 		if n < 0 || n > len(p) {
 			return 0, fault.InvalidRead
 		}
@@ -112,7 +114,7 @@ func (b *Reader) All(length int64) ([]byte, error) {
 	}
 	if length < 1 || length > presized {
 		// Many a RoundTripper in tests leaves ContentLength 0 beside a body.
-		body, err := b.readGrowing(nil, length)
+		body, err := b.readGrowing(nil)
 		if err == nil && int64(len(body)) < length {
 			return nil, fault.New(fault.ErrTruncated, io.ErrUnexpectedEOF)
 		}
@@ -130,10 +132,9 @@ func (b *Reader) All(length int64) ([]byte, error) {
 		return body, nil
 	}
 	// The end is still to be read: only that gives the connection back.
-	var one [1]byte
-	switch m, err := b.Read(one[:]); {
+	switch m, err := b.Read(b.one[:]); {
 	case m > 0:
-		return b.readGrowing(append(body[:n], one[0]), -1)
+		return b.readGrowing(append(body[:n], b.one[0]))
 	case err != io.EOF:
 		return nil, err
 	}
@@ -145,39 +146,33 @@ var scratchPool = sync.Pool{New: func() any {
 	return &s
 }}
 
-// readGrowing reads to the end, behind what has been read already, into a buffer that is
-// doubled when it is full. The length that is announced only bounds that.
-func (b *Reader) readGrowing(read []byte, length int64) ([]byte, error) {
+// readGrowing reads to the end, behind what has been read already, into a pooled buffer that is
+// doubled when it is full, and beyond the largest of these into pieces.
+func (b *Reader) readGrowing(read []byte) ([]byte, error) {
 	pooled := scratchPool.Get().(*[]byte)
 	defer scratchPool.Put(pooled)
 	buf := append((*pooled)[:0], read...)
-	for b.err == nil {
+	for b.err == nil && len(buf) < maxScratch {
 		if len(buf) == cap(buf) {
-			buf = grow(buf, length)
+			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
 		}
 		n, _ := b.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 	}
+	*pooled = buf
+	if b.err == io.EOF {
+		return append(make([]byte, 0, len(buf)), buf...), nil
+	}
+	pieces := [][]byte{buf}
+	for b.err == nil {
+		piece := make([]byte, maxScratch)
+		n, _ := io.ReadFull(b, piece)
+		pieces = append(pieces, piece[:n])
+	}
 	if b.err != io.EOF {
 		return nil, b.err
 	}
-	if cap(buf) <= maxScratch {
-		*pooled = buf
-	} else if len(buf) > cap(buf)/4*3 {
-		// Too large for the pool, and too full to be worth a copy.
-		return buf, nil
-	}
-	return append(make([]byte, 0, len(buf)), buf...), nil
-}
-
-// grow returns buf with twice the room, or with just enough for a body of the given
-// length and for finding its end.
-func grow(buf []byte, length int64) []byte {
-	size := 2 * cap(buf)
-	if rest := length + 1; rest > int64(cap(buf)) && rest < int64(size) {
-		size = int(rest)
-	}
-	return append(make([]byte, 0, size), buf...)
+	return slices.Concat(pieces...), nil
 }
 
 // None reports whether no body follows the head, whatever its length

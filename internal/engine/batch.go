@@ -23,8 +23,9 @@ type batch struct {
 	lane     *sched.Lane
 	started  time.Time
 	deadline time.Time // of caller, which is not to be asked under the lock
-	// onEndLocked is called when jobs have ended; nil: there is nothing to do.
-	onEndLocked func(now time.Time)
+	// onEndLocked is called when a job has ended and its request has taught what it can; nil:
+	// there is nothing to do.
+	onEndLocked func(now time.Time, en *entry)
 	// cancelled returns the error of the jobs that the end of ctx leaves undone.
 	cancelled func() error
 
@@ -54,7 +55,8 @@ const (
 
 // A sink is what a batch makes of its results: a list or a stream.
 type sink interface {
-	// done takes the outcome of an entry, whose job has ended. It is called without the lock.
+	// done takes the outcome of an entry, whose job has ended. It is called without the lock,
+	// before anybody can see that it has.
 	done(en *entry)
 	// refuse ends an input that has no entry yet. It is called without the lock.
 	refuse(id int, err error, tally job.Tally)
@@ -121,11 +123,9 @@ func (b *batch) stop() {
 	b.noteEndLocked()
 	e.kickLocked(time.Now())
 	e.mu.Unlock()
-	ids := slices.Sorted(maps.Keys(rest))
-	for _, id := range ids {
+	for _, id := range slices.Sorted(maps.Keys(rest)) {
 		b.end(rest[id], b.cancelled())
 	}
-	b.ended(len(ids))
 }
 
 // dropHosts is the number of hosts whose tasks are dropped under one lock.
@@ -216,7 +216,6 @@ func (b *batch) accept(en *entry) {
 	e.mu.Unlock()
 	if err != nil {
 		b.end(en, err)
-		b.ended(1)
 	}
 }
 
@@ -344,28 +343,30 @@ func (b *batch) end(en *entry, err error) {
 	en.tally.Waited += time.Since(en.since)
 	b.contain(func() { en.end(err) })
 	b.sink.done(en)
+	b.ended(en)
 }
 
 // refuse ends an input that has no entry.
 func (b *batch) refuse(id int, err error) {
 	tally := job.Tally{Waited: time.Since(b.started)}
 	b.contain(func() { b.sink.refuse(id, err, tally) })
+	b.ended(nil)
 }
 
-// ended counts inputs that have their results.
-func (b *batch) ended(n int) {
+// ended counts an input that has its result. A refused one has no entry.
+func (b *batch) ended(en *entry) {
 	b.engine.mu.Lock()
 	defer b.engine.mu.Unlock()
 	now := time.Now()
-	b.endedLocked(now, n)
+	b.endedLocked(now, en)
 	b.engine.kickLocked(now)
 }
 
-func (b *batch) endedLocked(now time.Time, n int) {
-	b.left -= n
-	b.busy -= n
+func (b *batch) endedLocked(now time.Time, en *entry) {
+	b.left--
+	b.busy--
 	if b.onEndLocked != nil {
-		b.onEndLocked(now)
+		b.onEndLocked(now, en)
 	}
 	b.noteEndLocked()
 }
@@ -399,7 +400,6 @@ func (b *batch) finish(id int, err error) {
 	default:
 		b.refuse(id, err)
 	}
-	b.ended(1)
 }
 
 // watch ends an entry that waits when the context of its job ends. One that
@@ -442,7 +442,6 @@ func (b *batch) expire(ctx context.Context, id int, expired *error) {
 	e.mu.Unlock()
 	en.unwatch = nil
 	b.end(en, err)
-	b.ended(1)
 }
 
 // contain runs code of the caller's whose panic is raised at the end of the batch.

@@ -97,7 +97,6 @@ func (l *list) end(c candidate) {
 	} else {
 		l.batch.refuse(c.id, c.err)
 	}
-	l.batch.ended(1)
 }
 
 func (l *list) isCopy(i int) bool {

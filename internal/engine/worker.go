@@ -73,7 +73,7 @@ func (w *worker) takeLocked(task sched.Task, b *batch, now time.Time) {
 }
 
 func (w *worker) turn() job.Turn {
-	return job.Turn{Context: w.ctx, Tally: w.entry.tally, Deadline: w.batch.deadline, Slot: w}
+	return job.Turn{Context: w.ctx, Cancel: w.cancel, Tally: w.entry.tally, Deadline: w.batch.deadline, Slot: w}
 }
 
 // enter makes the worker's context one of the batch, and one that has not
@@ -108,7 +108,7 @@ func (w *worker) handBack() time.Time {
 	if again {
 		evictions = append(evictions, b.queueAgainLocked(now, en)...)
 	} else {
-		b.endedLocked(now, 1)
+		b.endedLocked(now, en)
 		en.job = nil
 		entries.Put(en)
 	}
@@ -169,16 +169,14 @@ func (w *worker) abandon() {
 	e.mu.Lock()
 	now := time.Now()
 	evictions := w.releaseLocked(now)
-	b.endedLocked(now, 1)
+	b.endedLocked(now, en)
 	w.retire(now)
 	for _, v := range evictions {
 		v.finish()
 	}
 }
 
-// Cancel is that of job.Slot, as are the methods below.
-func (w *worker) Cancel(cause error) { w.cancel(cause) }
-
+// Cancelled is that of job.Slot, as are the methods below.
 func (w *worker) Cancelled() error {
 	if w.batch.ctx.Err() == nil {
 		return nil
@@ -206,11 +204,12 @@ type entry struct {
 	tally  job.Tally
 	report job.Report // of the last request
 
-	key       string    // of the host that it waits for
-	era       int       // of the lane when it was queued
-	since     time.Time // when it began to wait
-	due       time.Time // when its back-off is over
-	remaining time.Duration
+	key       string        // of the host that it waits for
+	era       int           // of the lane when it was queued
+	since     time.Time     // when it began to wait
+	due       time.Time     // when its back-off is over
+	remaining time.Duration // of the timeout of the attempt
+	size      int           // of the outcome, in a stream
 
 	unwatch func() bool // the job's own context; nil: it is not watched
 	expired *error      // set when that ends while the entry does not wait

@@ -36,6 +36,8 @@ type Runner interface {
 type Turn struct {
 	// Context ends with the batch and with the timeout of the attempt.
 	Context context.Context
+	// Cancel ends Context, and may do so after the turn. The next turn has another.
+	Cancel context.CancelCauseFunc
 	// Tally has the counts so far, with the attempt that this turn belongs to.
 	Tally Tally
 	// Deadline is that of the batch; zero is none.
@@ -49,8 +51,6 @@ func (t *Turn) Fits(at time.Time) bool { return t.Deadline.IsZero() || at.Before
 // A Slot answers for the engine during a turn. Its methods are for the goroutine of
 // Runner.Run.
 type Slot interface {
-	// Cancel ends the context of the turn. The worker makes a new one for the next.
-	Cancel(cause error)
 	// Cancelled returns the error of the batch if that has ended, or nil.
 	Cancelled() error
 	// Pay takes a retry from the budget of the host, and reports whether there was one.

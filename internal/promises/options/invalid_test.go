@@ -2,6 +2,7 @@ package options_test
 
 import (
 	"go/ast"
+	"io"
 	"math"
 	"net/http"
 	"net/netip"
@@ -21,6 +22,8 @@ var (
 	nilTransport http.RoundTripper = (*http.Transport)(nil)
 	nilLimiter   fetch.Limiter     = (*rate.Limiter)(nil)
 )
+
+func openNothing(r io.Reader) (io.Reader, error) { return r, nil }
 
 var nan = rate.Limit(math.NaN())
 
@@ -53,6 +56,11 @@ var badOptions = map[string][]fetch.Option{
 		fetch.WithHeader("", "value"), fetch.WithHeader("two words", "value"), fetch.WithHeader("Key:", "value"),
 		fetch.WithHeader("K\u00e9y", "value"), fetch.WithHeader("Key\r\nInjected", "value"),
 		fetch.WithHeader("Key", "line\nend"), fetch.WithHeader("Key", "line\rend"), fetch.WithHeader("Key", "\x00"), fetch.WithHeader("Key", "\x7f"),
+	},
+	"WithDecoder": {
+		fetch.WithDecoder("", openNothing), fetch.WithDecoder("two words", openNothing), fetch.WithDecoder("br, zstd", openNothing), fetch.WithDecoder("br;q=1", openNothing),
+		fetch.WithDecoder("br\r\nInjected", openNothing), fetch.WithDecoder("br\u00e9", openNothing), fetch.WithDecoder("*", openNothing),
+		fetch.WithDecoder("identity", openNothing), fetch.WithDecoder("IDENTITY", openNothing), fetch.WithDecoder("br", nil), fetch.WithDecoder("", nil),
 	},
 	"WithRequestFunc":  nil,
 	"WithMaxRedirects": {fetch.WithMaxRedirects(-1), fetch.WithMaxRedirects(math.MinInt)},
