@@ -102,7 +102,7 @@ func sizeOf(h http.Header) (size int) {
 // Get returns an exchange that gets a URL, which has the given index in its input.
 func (c *Client) Get(index int, rawURL string) *Exchange {
 	x := exchanges.Get().(*Exchange)
-	*x = Exchange{client: c, Index: index, URL: rawURL}
+	x.client, x.Index, x.URL = c, index, rawURL
 	return x
 }
 

@@ -37,10 +37,8 @@ func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 		w.builder.enter(t.Context)
 	}
 	x.running = true
-	if x.next == nil {
-		if t.Tally.Attempts > 1 {
-			x.history.time(t.Tally)
-		}
+	if x.next == nil && t.Tally.Attempts > 1 {
+		x.history.time(t.Tally)
 		x.Outcome = Outcome{}
 	}
 	w.send(x)
@@ -52,7 +50,6 @@ func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 	r.Well = r.Answer == job.Accepted && x.Err == nil && !x.Refused &&
 		(x.StatusCode < 400 || !retry.Status(x.StatusCode))
 	x.running = false
-	w.turn = turn{}
 }
 
 // context returns the context of an exchange's next request: the runner's, joined with that
