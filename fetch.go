@@ -57,8 +57,8 @@
 //
 // # Safety
 //
-// There is exactly one Result for each URL, at its index, and what goes wrong
-// with one URL changes the Result of no other, unless it shows that their host
+// There is exactly one Result for each URL, at its index, and a failure
+// of one URL changes the Result of no other, unless it shows that their host
 // is paused or down. Only http and https are fetched. Limits are never
 // exceeded, redirects and retries included. Bodies are limited after decoding,
 // headers to 1 MiB unless [WithClient] is given, and no server can make an
@@ -68,7 +68,7 @@
 // are dropped for good but Accept*, User-Agent and Range, and a body is not
 // sent along. A change from http to https on the same host and default ports
 // drops nothing. Errors show no user information, query or header value, and
-// what came from a server is made printable and cut short. For URLs from
+// the bytes of a server are made printable and cut short. For URLs from
 // strangers there is [WithPublicOnly].
 //
 // After the return nothing of the call runs any more, but for a name lookup
@@ -97,12 +97,12 @@ import (
 
 // FetchAll fetches the URLs with GET and returns one Result for each, in their
 // order: always len(urls) results, never nil. It returns when all are done.
-// When ctx is done, what is finished stays, every other URL gets an error that
+// When ctx is done, finished results stay, every other URL gets an error that
 // matches ctx.Err() and [context.Cause], and FetchAll returns without waiting
 // for servers.
 //
 // It makes a [Fetcher] for this one call: when it returns nothing of it runs,
-// but for what the package comment names under Safety, and the connections of
+// but for the exceptions that the package comment names under Safety, and the connections of
 // its own client are closed. If an option is invalid nothing is sent, and every
 // Result has the error.
 func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
@@ -121,9 +121,9 @@ func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
 //
 // Nothing starts before the returned iterator is ranged over; each range is a
 // run of its own. The input is read on another goroutine, at most
-// [WithLookahead] ahead of what was yielded, and no request starts while unread
+// [WithLookahead] ahead of the results that it has yielded, and no request starts while unread
 // results hold more than 64 MiB of bodies, but the one that [WithInOrder] waits
-// for. Leaving the loop cancels what is in
+// for. Leaving the loop cancels the requests in
 // flight and waits for it, and for the input iterator if that is blocked. When
 // ctx is done no further input is read, and each URL that was read gets its
 // Result. If an option is invalid, nothing is read, and one Result with the

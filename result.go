@@ -14,7 +14,7 @@ import (
 	"github.com/batchhttp/fetch/internal/target"
 )
 
-// A Result is what became of one URL. Every URL of a batch gets exactly one.
+// A Result is the outcome of one URL. Every URL of a batch gets exactly one.
 //
 // Err is nil if and only if the response is complete: its head arrived, its
 // body was read to the end that the protocol announces, decoded, and was
@@ -81,7 +81,7 @@ func (r Result) OK() bool {
 
 // JSON decodes the body into v, as [json.Unmarshal] does. It returns r.Err
 // when that is set, an [*Error] with a [*StatusError] for a status outside
-// 200–299, and an [*Error] with the decoding error when the body is not what v expects.
+// 200–299, and an [*Error] with the decoding error when the body does not fit v.
 func (r Result) JSON(v any) error {
 	if r.Err != nil {
 		return r.Err

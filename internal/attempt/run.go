@@ -28,7 +28,7 @@ type runner struct {
 // NewRunner returns a job.Runner for exchanges of c.
 func NewRunner(c *Client) job.Runner { return &runner{client: c, builder: builder{client: c}} }
 
-// Run makes one request of an exchange, and decides what follows.
+// Run makes one request of an exchange, and decides about its next step.
 func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 	x := j.(*Exchange)
 	w.turn = turn{Turn: t, x: x, config: &w.client.config, report: r}
@@ -67,7 +67,7 @@ func (w *runner) context(x *Exchange) (context.Context, func()) {
 	}
 }
 
-// send makes one request: builds it, sends it, and reads what comes back. It
+// send makes one request: builds it, sends it, and reads the response. It
 // returns with x.next set when a redirect is to be followed; otherwise the
 // outcome is in x.
 func (w *runner) send(x *Exchange) {
@@ -119,8 +119,8 @@ var (
 	errNoBody     = errors.New("the RoundTripper returned a length but no body")
 )
 
-// roundTrip sends the request, with what http.Client does around its
-// Transport: cookies, and checks of what comes back.
+// roundTrip sends the request, as http.Client does around its
+// Transport: with cookies, and checks of the response.
 func (w *runner) roundTrip(req *http.Request) (*http.Response, error) {
 	c, x := w.config, w.x
 	if c.Jar != nil {

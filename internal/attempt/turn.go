@@ -12,13 +12,13 @@ import (
 	"github.com/batchhttp/fetch/internal/target"
 )
 
-// A turn is one request of an exchange, and decides what follows it.
+// A turn is one request of an exchange, and decides about the next step.
 type turn struct {
 	job.Turn
 	x      *Exchange
 	config *Config
 	report *job.Report
-	// What the response asks for with Retry-After, if that is heeded:
+	// The wait that the response asks for with Retry-After, if that is heeded:
 	pause   time.Duration
 	tooLong bool // pause is more than the exchange can wait for
 	forAll  bool // and more than its batch can
@@ -62,7 +62,7 @@ func (t *turn) cancelled() error {
 	return nil
 }
 
-// readAnswer reports what a response says about its host. A 429, or a 503 with
+// readAnswer reports the message of a response about its host. A 429, or a 503 with
 // Retry-After, is a message about the host; a 503 without is a failure like any other.
 func (t *turn) readAnswer(resp *http.Response) {
 	if resp.Header["Retry-After"] != nil {

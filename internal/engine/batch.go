@@ -23,7 +23,7 @@ type batch struct {
 	lane     *sched.Lane
 	started  time.Time
 	deadline time.Time // of caller, which is not to be asked under the lock
-	// onEndLocked is called when a job has ended and its request has taught what it can; nil:
+	// onEndLocked is called when a job has ended and its request has been learnt from; nil:
 	// there is nothing to do.
 	onEndLocked func(now time.Time, en *entry)
 	// cancelled returns the error of the jobs that the end of ctx leaves undone.
@@ -50,10 +50,10 @@ const (
 	open     phase = iota // it takes inputs
 	closed                // it has all its inputs
 	stopping              // nothing more starts
-	stopped               // and what waited is out of the scheduler, and ended
+	stopped               // and the waiting tasks are out of the scheduler, and ended
 )
 
-// A sink is what a batch makes of its results: a list or a stream.
+// A sink takes the results of a batch: a list or a stream.
 type sink interface {
 	// done takes the outcome of an entry, whose job has ended. It is called without the lock,
 	// before anybody can see that it has.
@@ -103,7 +103,7 @@ func (b *batch) closeInput() {
 	b.noteEndLocked()
 }
 
-// stop ends what is in flight, lets nothing more start, and ends what waits. Of a list the
+// stop ends the jobs in flight, lets nothing more start, and ends those that wait. Of a list the
 // inputs without an entry are left to close.
 func (b *batch) stop() {
 	e := b.engine
@@ -173,7 +173,7 @@ func (b *batch) close() {
 	b.watching.Wait()
 }
 
-// raise panics with what has panicked in the batch. It comes after close.
+// raise repeats the panic of the batch, if there was one. It comes after close.
 func (b *batch) raise() {
 	if panicked := cmp.Or(b.panicked, b.engine.leave()); panicked != nil {
 		panic(panicked)
@@ -444,7 +444,7 @@ func (b *batch) expire(ctx context.Context, id int, expired *error) {
 	b.end(en, err)
 }
 
-// contain runs code of the caller's whose panic is raised at the end of the batch.
+// contain runs code of the caller's, and keeps its panic for the end of the batch.
 func (b *batch) contain(f func()) {
 	if panicked := fault.Catch(f); panicked != nil {
 		b.abort(panicked)

@@ -138,7 +138,7 @@ func (r *results) yielded(f Finished) (held bool) {
 	return r.held
 }
 
-// A hold is what is to be done with the lane of a stream.
+// A hold says how the lane of a stream is to change.
 type hold uint8
 
 const (

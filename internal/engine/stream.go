@@ -50,7 +50,7 @@ func (e *Engine) RunStream(ctx context.Context, inputs iter.Seq[job.Job], c Stre
 	}
 }
 
-// A stream is a batch whose inputs come from an iterator and whose results are yielded.
+// A stream is a batch that takes its inputs from an iterator and yields its results.
 // The input is read on a goroutine of its own, the puller; results are yielded on the caller's.
 type stream struct {
 	batch       *batch
@@ -165,7 +165,7 @@ func (s *stream) done(en *entry) { en.size = en.job.Size() }
 
 func (s *stream) awaits(id int) bool { return s.results.awaits(id) }
 
-// deliverLocked makes a result ready to be yielded: when its request has taught what it can,
+// deliverLocked makes a result ready to be yielded: after its request was learnt from,
 // as the loop may send the next one at once.
 func (s *stream) deliverLocked(now time.Time, en *entry) {
 	s.results.add(Finished{Index: en.id, Job: en.job, Ran: en.job, Tally: en.tally, size: en.size})

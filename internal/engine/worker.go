@@ -150,7 +150,7 @@ func (w *worker) releaseLocked(now time.Time) []eviction {
 	return w.engine.hosts.learnLocked(now, w.task, en)
 }
 
-// abandon ends a worker whose goroutine the caller's code has ended.
+// abandon ends a worker after the caller's code has ended its goroutine.
 func (w *worker) abandon() {
 	b, en := w.batch, w.entry
 	if en == nil {
@@ -162,7 +162,7 @@ func (w *worker) abandon() {
 		// Before the batch can settle: nobody would raise it then.
 		b.abort(fault.AsPanic(value))
 	}
-	en.report.Down = nil                  // the rest of what the host has told holds
+	en.report.Down = nil                  // the rest of the report holds
 	fault.Contain(func() { en.end(err) }) // a second panic, or Goexit, says nothing new
 	w.record(false)
 	e := w.engine
@@ -235,8 +235,8 @@ func (en *entry) begin(now time.Time, timeout time.Duration) {
 	en.report = job.Report{}
 }
 
-// took counts the time of a request. What is left of the timeout is for the hops that follow;
-// nothing left is a timeout at once.
+// took counts the time of a request. The rest of the timeout is for the hops that follow;
+// no rest is a timeout at once.
 func (en *entry) took(d time.Duration) {
 	en.tally.Took += d
 	if en.remaining > 0 {

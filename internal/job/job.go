@@ -1,4 +1,4 @@
-// Package job is the door between the engine, which runs jobs without knowing what they do,
+// Package job is the door between the engine, which runs jobs without knowledge of HTTP,
 // and the attempts that they are. Both sides import it, and neither imports the other.
 package job
 
@@ -13,7 +13,7 @@ type Job interface {
 	// Host returns the key of the host that the next request goes to, or why there cannot be
 	// one.
 	Host() (key string, err error)
-	// Context returns the job's own context, whose end ends the job wherever it is, or nil.
+	// Context returns the job's own context, or nil. Its end ends the job, wherever that is.
 	Context() context.Context
 	// Distinct returns a text that equal jobs have in common; "" if the job equals no other.
 	Distinct() string
@@ -59,14 +59,14 @@ type Slot interface {
 	GivenUp() bool
 }
 
-// A Tally is what the engine counts of a job.
+// A Tally has the counts of the engine for a job.
 type Tally struct {
 	Attempts int           // begun
 	Waited   time.Duration // without a slot
 	Took     time.Duration // in slots
 }
 
-// A Report says what a request has taught about its host, and what follows for its job.
+// A Report has the lessons of a request about its host, and the next step of its job.
 type Report struct {
 	Answer Answer
 	// Pause is how long a host that throttles asked to wait; 0 is that it did not say.
@@ -81,7 +81,7 @@ type Report struct {
 	After time.Duration // before the job is to run again
 }
 
-// An Answer is what a host says about its requests by answering one.
+// An Answer is the message of a response about the host of the request.
 type Answer uint8
 
 const (
@@ -91,7 +91,7 @@ const (
 	Throttled               // the host asks for fewer requests
 )
 
-// Next is what follows a request.
+// Next is the step after a request.
 type Next uint8
 
 const (

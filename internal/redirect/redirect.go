@@ -25,7 +25,7 @@ type Policy struct {
 	Jar bool
 }
 
-// A Chain is what goes along from one redirect of a URL to the next.
+// A Chain goes along from one redirect of a URL to the next.
 type Chain struct {
 	// header has the fields that the caller set and that may still be sent: no cookies of the
 	// jar and nothing of a RequestFunc, which each request gets anew.
