@@ -91,7 +91,7 @@ func readSome(r io.Reader, p []byte) (int, error) {
 	for range 100 {
 		n, err := r.Read(p)
 		if n < 0 || n > len(p) {
-			return 0, fault.InvalidRead
+			return 0, fault.ErrInvalidRead
 		}
 		if n > 0 || err != nil {
 			return n, err

@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// InvalidRead is the error of a reader that returned an impossible count.
-var InvalidRead = errors.New("body returned an invalid count from Read")
+// ErrInvalidRead is the error of a reader that returned an impossible count.
+var ErrInvalidRead = errors.New("body returned an invalid count from Read")
 
 // OfSend returns an error of a RoundTripper with its kind.
 func OfSend(err error) error {
@@ -52,7 +52,7 @@ func OfRead(err error, protoMajor int) error {
 // isUndecodable reports whether a body came, but breaks the rules of its coding.
 func isUndecodable(err error) bool {
 	return errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || is[flate.CorruptInputError](err) ||
-		err == InvalidRead || err == io.ErrNoProgress
+		err == ErrInvalidRead || err == io.ErrNoProgress
 }
 
 func isEOF(err error) bool {
