@@ -107,6 +107,11 @@ func (r *Result) newError(cause error, attempts, limit int) *Error {
 	if paused, ok := cause.(*fault.HostPaused); ok {
 		cause = &HostPausedError{Host: paused.Host, Until: paused.Until}
 	}
+	switch cause.(type) {
+	case *HostPausedError, *StatusError:
+	default: // which may have the words of others
+		cause = target.Conceal(cause, r.URL)
+	}
 	return &Error{
 		Method: target.Method(r.method), URL: target.Redact(r.URL), Attempts: attempts,
 		Err: cause, attemptLimit: limit,

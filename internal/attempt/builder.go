@@ -17,6 +17,7 @@ type builder struct {
 	ctx      context.Context // of requests without a context of their own
 	template *http.Request   // a GET with ctx
 	spare    *http.Request   // to be used again; nil: none
+	watch    watch           // over the requests
 }
 
 // enter makes the template for requests in turns with the given context. It lasts for many
@@ -29,11 +30,16 @@ func (b *builder) enter(turn context.Context) {
 	}).WithContext(b.ctx)
 }
 
-func (b *builder) newContext(parent context.Context) context.Context {
-	if b.client.config.NewContext == nil {
-		return parent
+// newContext returns the context of requests for that of turns, or one within it.
+func (b *builder) newContext(ctx context.Context) context.Context {
+	c := b.client
+	if c.config.NewContext != nil {
+		ctx = c.config.NewContext(ctx)
 	}
-	return b.client.config.NewContext(parent)
+	if c.watches {
+		ctx = b.watch.over(ctx, !c.config.Own)
+	}
+	return ctx
 }
 
 // build returns the next request of an exchange, with ctx.

@@ -62,11 +62,16 @@ type Client struct {
 	shared       http.Header // of such GETs
 	asks         bool        // whether they ask for codings
 	reuses       bool        // whether a GET that was answered can be used again
+	isNetHTTP    bool        // whether the RoundTripper is net/http's own
+	watches      bool        // whether the connections of requests are watched
 }
 
 // New returns a Client.
 func New(c Config) *Client {
 	client := &Client{config: c, header: c.Header.Clone()}
+	_, client.isNetHTTP = c.Transport.(*http.Transport)
+	client.isNetHTTP = client.isNetHTTP || c.Own
+	client.watches = !c.Own || c.Retries > 0
 	client.host = client.header.Get("Host")
 	client.header.Del("Host")
 	client.codings = body.NewCodings(!c.PlainTransport, c.Decoders)

@@ -21,6 +21,7 @@ type requestBody struct {
 	mu       sync.Mutex
 	exited   bool // by a panic or Goexit
 	panicked *fault.Panic
+	failed   error        // with which reading ended, but io.EOF
 	first    *requestBody // that of the RoundTrip that asked for this one, which is told instead
 }
 
@@ -36,7 +37,20 @@ func (b *requestBody) Read(p []byte) (n int, err error) {
 		n, err = b.body.Read(p)
 		return err
 	})
+	if err != nil && err != io.EOF {
+		b := cmp.Or(b.first, b)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.failed = err
+	}
 	return n, err
+}
+
+// failure returns the error that reading has met, or nil.
+func (b *requestBody) failure() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failed
 }
 
 func (b *requestBody) Close() error {

@@ -61,7 +61,7 @@ func (w *runner) context(x *Exchange) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(x.Request.Context())
 	parent := w.parent
 	stop := context.AfterFunc(parent, func() { cancel(context.Cause(parent)) })
-	return w.builder.newContext(ctx), func() {
+	return w.builder.newContext(&joined{ctx, parent}), func() {
 		stop()
 		cancel(nil)
 	}
@@ -85,6 +85,7 @@ func (w *runner) send(x *Exchange) {
 		w.failUnlessDone(ctx, err)
 		return
 	}
+	w.sent = req.URL
 	resp, err := w.roundTrip(req)
 	if err != nil {
 		w.failUnlessDone(ctx, err)
@@ -100,7 +101,7 @@ func (w *runner) send(x *Exchange) {
 	x.next, err = w.config.Redirects.Next(&x.chain, req, resp, x.Redirects)
 	switch {
 	case err != nil:
-		x.fail(err)
+		w.fail(err)
 	case x.next != nil:
 		x.Redirects++
 		body.Drain(resp, w.Cancel)
@@ -128,7 +129,11 @@ func (w *runner) roundTrip(req *http.Request) (*http.Response, error) {
 			req.AddCookie(cookie)
 		}
 	}
+	if w.client.watches {
+		w.builder.watch.begin("")
+	}
 	resp, err := c.Transport.RoundTrip(req)
+	w.reused = w.client.watches && w.builder.watch.isReused()
 	if resp != nil && resp.Body == nil {
 		resp.Body = http.NoBody
 		if resp.ContentLength > 0 && !body.None(req.Method, resp.StatusCode) {
@@ -141,7 +146,7 @@ func (w *runner) roundTrip(req *http.Request) (*http.Response, error) {
 	}
 	switch {
 	case err != nil:
-		return nil, fault.OfSend(err)
+		return nil, fault.OfSend(err, w.way(req))
 	case resp == nil:
 		return nil, fault.New(fault.ErrProtocol, errNoResponse)
 	}
@@ -151,6 +156,19 @@ func (w *runner) roundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	return resp, nil
+}
+
+// way returns how a request went.
+func (w *runner) way(req *http.Request) fault.Way {
+	way := fault.Way{Connected: true} // of the own client, which is not always watched
+	if !w.config.Own {
+		way = w.builder.watch.way(req)
+	}
+	way.NetHTTP = w.client.isNetHTTP
+	if w.x.body != nil {
+		way.Body = w.x.body.failure()
+	}
+	return way
 }
 
 func cookieURL(req *http.Request) *url.URL {
@@ -177,10 +195,19 @@ func (w *runner) receive(ctx context.Context, req *http.Request, resp *http.Resp
 	}
 	read, err := w.reader.Open(req.Method, resp, c.MaxBody).All(resp.ContentLength)
 	if err != nil {
-		w.failUnlessDone(ctx, err)
+		w.failUnlessDone(ctx, w.readError(err))
 		return
 	}
 	x.Body, x.Refused = read, refused
+}
+
+// readError returns an error of a body. The words of net/http may have been the server's;
+// those of other RoundTrippers are shown.
+func (w *runner) readError(err error) error {
+	if w.client.isNetHTTP {
+		return err
+	}
+	return fault.OfStranger(err)
 }
 
 // decode undoes the codings that the request has asked for by itself. Anything else is as the
@@ -208,7 +235,7 @@ func (w *runner) callBodyFunc(ctx context.Context, req *http.Request, resp *http
 	read := reader.Err()
 	reader.Kill()
 	if read != nil && read != io.EOF {
-		w.failUnlessDone(ctx, read)
+		w.failUnlessDone(ctx, w.readError(read))
 	} else if err != nil {
 		w.failUnlessDone(ctx, fault.OfCaller(err))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/batchhttp/fetch/internal/fault"
@@ -18,6 +19,8 @@ type turn struct {
 	x      *Exchange
 	config *Config
 	report *job.Report
+	sent   *url.URL // of the request; nil: none was sent
+	reused bool     // the connection of the request had served before
 	// The wait that the response asks for with Retry-After, if that is heeded:
 	pause   time.Duration
 	tooLong bool // pause is more than the exchange can wait for
@@ -28,6 +31,15 @@ type turn struct {
 func (t *turn) failUnlessDone(ctx context.Context, err error) {
 	if done := t.done(ctx); done != nil {
 		err = done
+	}
+	t.fail(err)
+}
+
+// fail fails the exchange with err, which is not to show the secrets of the request that was
+// sent either, where its URL is not the one that was given.
+func (t *turn) fail(err error) {
+	if t.sent != nil && (t.x.Redirects > 0 || t.config.RequestFunc != nil) {
+		err = target.Conceal(err, t.sent.String())
 	}
 	t.x.fail(err)
 }
@@ -138,10 +150,13 @@ func (t *turn) review() {
 // reviewFailure decides about an attempt that failed.
 func (t *turn) reviewFailure() {
 	cause := fault.CauseOf(t.x.Err)
+	if t.reused && cause == retry.Final && fault.IsGarbled(t.x.Err) {
+		cause = retry.Interrupted // by what came behind the answer before, perhaps
+	}
 	down := t.report.Answer == job.None && fault.IsConnectFailure(t.x.Err, cause)
 	t.triesAgain(cause)
 	if down {
-		t.report.Down = t.x.Cause()
+		t.report.Down = target.Conceal(t.x.Cause(), t.x.URL) // for the URLs of others
 	}
 }
 

@@ -8,41 +8,69 @@ import (
 	"github.com/batchhttp/fetch/internal/retry"
 )
 
-// CauseOf returns the cause of an error, as far as it decides about a retry.
+// CauseOf returns what an error leaves open to a retry.
 func CauseOf(err error) retry.Cause {
-	var op *net.OpError
 	var dns *net.DNSError
 	var stream streamError
+	var refused *refusal
 	switch {
 	case is[*callerError](err), isTLS(err), is[tls.RecordHeaderError](err), errors.Is(err, ErrBlocked):
 		return retry.Final
+	case errors.As(err, &refused):
+		return refused.retryCause()
 	case errors.As(err, &dns):
 		if dns.IsTemporary || dns.IsTimeout {
 			return retry.NotSent
 		}
 		return retry.Final
-	// "proxyconnect" is net/http's name for a dial to a proxy.
-	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"), isHandshakeTimeout(err), isRefused(err):
+	case isFailedDial(err), isHandshakeTimeout(err):
 		return retry.NotSent
+	case opError(err, "dial", "proxyconnect") != nil:
+		return retry.Final
 	case errors.As(err, &stream):
 		return stream.cause()
+	}
+	return causeOnceConnected(err)
+}
+
+// causeOnceConnected is CauseOf for an error behind the dial.
+func causeOnceConnected(err error) retry.Cause {
+	root := rootOf(err)
+	c, known := classOf(root)
+	switch {
+	case known && c == notTaken:
+		return retry.NotSent
 	case errors.Is(err, ErrTimeout), errors.Is(err, ErrTruncated):
 		return retry.Interrupted
 	case errors.Is(err, ErrBodyTooLarge), errors.Is(err, ErrProtocol), errors.Is(err, ErrRedirect), errors.Is(err, ErrInvalidURL):
 		return retry.Final
-	case isEOF(err), errors.As(err, &op), isNetError(err):
+	case isEOF(err), isConnection(root), isTemporary(err):
 		return retry.Interrupted
 	}
 	return retry.Final
 }
 
+// rootOf returns the error that a failure was made of: its own text is another.
+func rootOf(err error) error {
+	if f, ok := errors.AsType[*failure](err); ok && f.cause != nil {
+		return f.cause
+	}
+	return err
+}
+
 // IsConnectFailure reports whether an attempt without an answer counts for
 // WithMaxHostFailures. cause is that of CauseOf(err).
 func IsConnectFailure(err error, cause retry.Cause) bool {
-	if is[*callerError](err) || IsShortage(err) {
+	if is[*callerError](err) || is[*refusal](err) || IsShortage(err) {
 		return false
 	}
 	return cause == retry.NotSent || is[*net.DNSError](err) || isTLS(err) || errors.Is(err, ErrTimeout)
+}
+
+// isHandshakeTimeout reports whether net/http gave up a TLS handshake. The type of the error is
+// not exported.
+func isHandshakeTimeout(err error) bool {
+	return begins(rootOf(err), "net/http: TLS handshake timeout")
 }
 
 // A streamError has the shape by which errors.As finds the error of net/http for an

@@ -29,22 +29,27 @@ var (
 
 // New returns an error with the sentinel kind, or none if that is nil, and the given cause.
 // Its text is fit to be shown.
-func New(kind, cause error) error { return &failure{kind, cause} }
+func New(kind, cause error) error { return &failure{kind, cause, ""} }
 
 type failure struct {
 	kind  error
 	cause error
+	words string // in place of the text of cause; "": none
 }
 
-func (f *failure) Error() string {
+func (f *failure) Error() string { return f.Show(nil) }
+
+func (f *failure) Show(cut Cut) string {
 	switch {
 	case f.kind == nil:
-		return causeText(f.cause)
+		return causeText(f.cause, cut)
 	case f.cause == nil || f.cause == f.kind, f.kind == ErrBlocked:
 		// The address that is blocked would tell a stranger where a name leads.
 		return f.kind.Error()
+	case f.words != "":
+		return f.kind.Error() + ": " + f.words
 	}
-	return f.kind.Error() + ": " + causeText(f.cause)
+	return f.kind.Error() + ": " + causeText(f.cause, cut)
 }
 
 func (f *failure) Unwrap() []error {
@@ -74,16 +79,18 @@ func OfCaller(err error) error { return &callerError{err} }
 
 type callerError struct{ err error }
 
-func (e *callerError) Error() string { return causeText(e.err) }
-func (e *callerError) Unwrap() error { return e.err }
+func (e *callerError) Error() string       { return e.Show(nil) }
+func (e *callerError) Show(cut Cut) string { return causeText(e.err, cut) }
+func (e *callerError) Unwrap() error       { return e.err }
 
 // Exhausted returns err with a note that the budget of its host allowed no retry.
 func Exhausted(err error) error { return &exhausted{err} }
 
 type exhausted struct{ err error }
 
-func (e *exhausted) Error() string {
-	return e.err.Error() + " (the host's retry budget is exhausted)"
+func (e *exhausted) Error() string { return e.Show(nil) }
+func (e *exhausted) Show(cut Cut) string {
+	return Show(e.err, cut) + " (the host's retry budget is exhausted)"
 }
 func (e *exhausted) Unwrap() error { return e.err }
 
@@ -99,8 +106,9 @@ func Cancellation(ctx context.Context) error {
 
 type cancellation struct{ err, cause error }
 
-func (c *cancellation) Error() string   { return c.err.Error() + ": " + causeText(c.cause) }
-func (c *cancellation) Unwrap() []error { return []error{c.err, c.cause} }
+func (c *cancellation) Error() string       { return c.Show(nil) }
+func (c *cancellation) Show(cut Cut) string { return c.err.Error() + ": " + causeText(c.cause, cut) }
+func (c *cancellation) Unwrap() []error     { return []error{c.err, c.cause} }
 
 // IsTimeout reports whether err, or an error that it wraps, says that it is a timeout.
 func IsTimeout(err error) bool {

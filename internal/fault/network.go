@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"cmp"
 	"compress/flate"
 	"compress/gzip"
 	"context"
@@ -9,15 +10,25 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strings"
 	"syscall"
 )
 
 // ErrInvalidRead is the error of a reader that returned an impossible count.
 var ErrInvalidRead = errors.New("body returned an invalid count from Read")
 
+// A Way is how a request went, as far as that is known.
+type Way struct {
+	NetHTTP   bool  // the RoundTripper is net/http's own, or the own client
+	Connected bool  // net/http had a connection for it
+	Tunnelled bool  // the connection was to be a tunnel through a proxy
+	Body      error // of reading the request's body
+}
+
 // OfSend returns an error of a RoundTripper with its kind.
-func OfSend(err error) error {
+func OfSend(err error, way Way) error {
+	if t, ok := errors.AsType[tunnelError](err); ok {
+		return New(nil, newRefusal(t.ProxyStatus(), err))
+	}
 	switch {
 	case errors.Is(err, ErrBlocked):
 		return New(ErrBlocked, err)
@@ -25,12 +36,31 @@ func OfSend(err error) error {
 		return New(ErrTimeout, err)
 	case is[tls.RecordHeaderError](err):
 		return New(ErrProtocol, err)
-	case is[*net.OpError](err), is[*net.DNSError](err), isTLS(err), isEOF(err), isNetError(err):
+	case is[*net.OpError](err), is[*net.DNSError](err), isTLS(err), isEOF(err), isConnection(err):
 		return New(nil, err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return New(nil, err)
+	case is[streamError](err):
+		return New(ErrProtocol, err)
 	}
-	return New(ErrProtocol, err)
+	if c, known := classOf(err); known {
+		return New(c.kind, err)
+	}
+	return ofUnknown(err, way)
+}
+
+// ofUnknown returns an error that is in none of the tables. One of net/http is in words that a
+// release has changed, with bytes of the server perhaps. Any other is of the caller's code, and
+// says nothing about the protocol.
+func ofUnknown(err error, way Way) error {
+	if way.Tunnelled && !way.Connected && isPlain(err) {
+		return New(nil, newRefusal(statusOf(leafOf(err).Error()), err))
+	}
+	ofBody := way.Body != nil && errors.Is(err, way.Body)
+	if way.NetHTTP && way.Connected && !ofBody && !begins(err, "tls: ") {
+		return &failure{ErrProtocol, err, "malformed response"}
+	}
+	return New(nil, err)
 }
 
 // OfRead returns an error of reading a body with its kind.
@@ -42,11 +72,25 @@ func OfRead(err error, protoMajor int) error {
 		return New(ErrTimeout, err)
 	case isUndecodable(err):
 		return New(ErrProtocol, err)
-	case isEOF(err), isNetError(err), isCutTrailer(err), protoMajor >= 2:
-		// HTTP/2 resets streams with an error that has no exported type.
+	case isEOF(err), isConnection(err), is[streamError](err), protoMajor >= 2:
 		return New(ErrTruncated, err)
 	}
-	return New(ErrProtocol, err)
+	if c, known := classOf(err); known {
+		return New(cmp.Or(c.kind, ErrTruncated), err)
+	}
+	// The end has not come, whatever the reason.
+	return &failure{ErrTruncated, err, unknownRead}
+}
+
+const unknownRead = "reading failed"
+
+// OfStranger returns an error of OfRead for a body that is not net/http's, and so has its own
+// words for why it ended.
+func OfStranger(err error) error {
+	if f, ok := err.(*failure); ok && f.words == unknownRead {
+		return New(f.kind, f.cause)
+	}
+	return err
 }
 
 // isUndecodable reports whether a body came, but breaks the rules of its coding.
@@ -59,23 +103,26 @@ func isEOF(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-func isNetError(err error) bool {
-	return is[net.Error](err) || errors.Is(err, net.ErrClosed) || isLost(err) || isRefused(err)
+// isConnection reports whether a connection failed. That an error is a net.Error does not
+// tell: a *url.Error is one, whatever it wraps.
+func isConnection(err error) bool {
+	if is[*net.OpError](err) || is[syscall.Errno](err) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		return true
+	}
+	c, known := classOf(err)
+	return known && (c == lost || c == notTaken)
 }
 
 func isTLS(err error) bool { return is[*tls.CertificateVerificationError](err) || isAlert(err) }
 
 // isAlert reports whether one side of a TLS connection refused the other. crypto/tls does not
 // export the type of such alerts, but wraps them in an OpError.
-func isAlert(err error) bool {
-	var op *net.OpError
-	for errors.As(err, &op) {
-		if op.Op == "remote error" || op.Op == "local error" {
-			return true
-		}
-		err = op.Err // of the dial that the handshake belongs to
-	}
-	return false
+func isAlert(err error) bool { return opError(err, "remote error", "local error") != nil }
+
+// isTemporary reports whether err, or an error that it wraps, says that it may pass.
+func isTemporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
 }
 
 // IsShortage reports whether this machine had no descriptor, port or buffer left for a
@@ -83,31 +130,4 @@ func isAlert(err error) bool {
 func IsShortage(err error) bool {
 	return slices.ContainsFunc([]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS},
 		func(errno syscall.Errno) bool { return errors.Is(err, errno) })
-}
-
-// For the following net/http has no types, only texts. The tests notice when these change.
-
-// isLost reports whether a connection ended under a request.
-func isLost(err error) bool {
-	return hasText(err, "server closed idle connection", "http2: client connection lost",
-		"http2: client conn is closed", "http2: client connection force closed",
-		"http2: server sent GOAWAY and closed the connection")
-}
-
-// isRefused reports whether a server took no more requests on an HTTP/2 connection, and
-// so not this one (RFC 9113, section 8.7).
-func isRefused(err error) bool {
-	return hasText(err, "http2: client conn could not be established", "http2: client conn not usable",
-		"http2: Transport received GOAWAY from server", "http2: Transport received Server's graceful shutdown GOAWAY")
-}
-
-// isHandshakeTimeout reports whether net/http gave up a TLS handshake.
-func isHandshakeTimeout(err error) bool { return hasText(err, "TLS handshake timeout") }
-
-// isCutTrailer reports whether a chunked body ended before its very last line.
-func isCutTrailer(err error) bool { return hasText(err, "unexpected EOF") }
-
-func hasText(err error, parts ...string) bool {
-	text := err.Error()
-	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }

@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/url"
 	"strconv"
@@ -38,7 +39,46 @@ func printable(s string, most int, lowest rune) string {
 	return s
 }
 
-func causeText(err error) string { return Text(withoutURL(err).Error()) }
+// A Cut takes out of a text the parts that must not be shown; nil takes nothing.
+type Cut func(text string) string
+
+// Show returns the text of an error with what cut takes out of the words of others: before
+// they are quoted and cut short, which could leave half of a secret.
+func Show(err error, cut Cut) string {
+	if e, ok := err.(interface{ Show(Cut) string }); ok {
+		return e.Show(cut)
+	}
+	return cut.from(err.Error())
+}
+
+func (cut Cut) from(text string) string {
+	if cut == nil {
+		return text
+	}
+	return cut(text)
+}
+
+// causeText returns the text of an error that others have made.
+func causeText(err error, cut Cut) string {
+	if e, ok := err.(interface{ Show(Cut) string }); ok {
+		return e.Show(cut)
+	}
+	return Text(cut.from(words(withoutURL(err))))
+}
+
+// words returns the text of an error without the bytes of a server.
+func words(err error) string {
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		return refused.Error()
+	}
+	if is[tls.RecordHeaderError](err) {
+		return "the server does not speak TLS"
+	}
+	if denied := denial(err); denied != "" {
+		return denied
+	}
+	return reworded(err)
+}
 
 // withoutURL takes the URL, which may have secrets, off a *url.Error.
 func withoutURL(err error) error {

@@ -150,7 +150,7 @@ func (p *Policy) check(c *Chain, req, next *http.Request) (*http.Request, error)
 	case err == http.ErrUseLastResponse:
 		return nil, nil
 	case err != nil:
-		return nil, fault.New(fault.ErrRedirect, err)
+		return nil, fault.New(fault.ErrRedirect, target.Conceal(err, next.URL.String()))
 	}
 	if err := target.Check(next.URL); err != nil {
 		return nil, fault.New(fault.ErrRedirect, err)

@@ -95,7 +95,7 @@ func (c *Client) newTransport(config Config) *http.Transport {
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 	}
 	if config.Guard == nil { // a guard would only see the address of the proxy
-		t.Proxy = http.ProxyFromEnvironment
+		t.Proxy, t.OnProxyConnectResponse = http.ProxyFromEnvironment, checkTunnel
 	}
 	return t
 }

@@ -72,7 +72,7 @@ func connectFaults() []fault {
 		}, errs: []error{fetch.ErrProtocol}, again: garbled},
 
 		{number: 28, name: "a proxy that does not run", on: everywhere, client: throughProxy, errs: []error{syscall.ECONNREFUSED}, again: anyMethod},
-		{number: 28, name: "a proxy that wants a password", on: onTLS, client: throughProxy, proxy: answering("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"), errs: []error{fetch.ErrProtocol}},
+		{number: 28, name: "a proxy that wants a password", on: onTLS, client: throughProxy, proxy: answering("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"), cause: says("proxy refused: 407")},
 		{number: 28, name: "a proxy that wants a password, for http", on: []protocol{http1}, client: throughProxy, proxy: answering("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"), code: 407},
 		{number: 28, name: "a proxy whose answer does not end", on: onTLS, client: throughProxy, proxy: func(p *faultPeer) {
 			io.WriteString(p, "HTTP/1.1 200 OK\r\n")
