@@ -90,3 +90,32 @@ func Zip(status int, body string) http.HandlerFunc {
 		io.WriteString(w, body)
 	}
 }
+
+// ListenRaw runs serve for each connection to a loopback socket, at once, and closes the
+// connection when it returns. It returns the address.
+func ListenRaw(t testing.TB, serve func(conn net.Conn)) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	t.Cleanup(func() {
+		listener.Close()
+		conns.Wait()
+	})
+	conns.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() {
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(20 * time.Second)) // no test waits that long
+				serve(conn)
+			})
+		}
+	})
+	return listener.Addr().String()
+}

@@ -1,0 +1,139 @@
+package causes_test
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/batchhttp/fetch"
+	"github.com/batchhttp/fetch/internal/promises/fetchtest"
+)
+
+// proxied returns clients of all kinds behind the proxy; nil is the own client.
+func proxied(t *testing.T) map[string]*http.Client {
+	u, err := url.Parse(proxyURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{Proxy: http.ProxyURL(u)}
+	t.Cleanup(transport.CloseIdleConnections)
+	return map[string]*http.Client{
+		"own":      nil,
+		"injected": fetchtest.NewClient(transport),
+		"wrapped":  fetchtest.NewClient(fetchtest.RoundTripFunc(transport.RoundTrip)),
+	}
+}
+
+func TestAProxyThatRefusesIsAFailureToConnect(t *testing.T) {
+	for _, test := range []struct {
+		host, says string
+		retried    bool
+	}{
+		{"s300", "proxy refused: 300 Multiple Choices", false},
+		{"s403", "proxy refused: 403 Forbidden", false},
+		{"s407", "proxy refused: 407 Proxy Authentication Required", false},
+		{"s429", "proxy refused: 429 Too Many Requests", true},
+		{"s500", "proxy refused: 500 Internal Server Error", false},
+		{"s502", "proxy refused: 502 Bad Gateway", true},
+		{"s503", "proxy refused: 503 Service Unavailable", true},
+		{"s504", "proxy refused: 504 Gateway Timeout", true},
+	} {
+		for name, client := range proxied(t) {
+			for _, method := range []string{"GET", "POST"} {
+				t.Run(test.host+"/"+name+"/"+method, func(t *testing.T) {
+					req := fetchtest.NewRequest(t, method, "https://"+test.host+".example/?"+fetchtest.Canary, strings.NewReader(""))
+					r := fetchtest.SendOne(t, req, fetch.WithClient(client), fetch.WithRetries(1), fetchtest.WithoutBackOff)
+					checkRefusal(t, r, test.says)
+					if r.Attempts != 1 && !test.retried || r.Attempts != 2 && test.retried {
+						t.Errorf("%d attempts", r.Attempts)
+					}
+				})
+			}
+		}
+	}
+}
+
+func checkRefusal(t *testing.T, r fetch.Result, says string) {
+	t.Helper()
+	if r.Err == nil || !strings.Contains(r.Err.Error(), says) {
+		t.Errorf("error %v, want %q", r.Err, says)
+	}
+	if op, ok := errors.AsType[*net.OpError](r.Err); !ok || op.Op != "proxyconnect" {
+		t.Errorf("%v is no failure to connect", r.Err)
+	}
+	for _, sentinel := range fetchtest.Sentinels {
+		if errors.Is(r.Err, sentinel) {
+			t.Errorf("%v is %v", r.Err, sentinel)
+		}
+	}
+	fetchtest.CheckNoSecret(t, []fetch.Result{r})
+}
+
+// A proxy may word its status as it likes. net/http forgets the number, and an injected client
+// cannot be asked for it.
+func TestTheWordsOfAProxyAreNotShown(t *testing.T) {
+	for host, number := range map[string]string{"words": "502", "none": "502", "empty": "502", "number": "599"} {
+		for name, client := range proxied(t) {
+			t.Run(host+"/"+name, func(t *testing.T) {
+				want := "proxy refused the connection"
+				if client == nil {
+					want = "proxy refused: " + number
+				}
+				checkRefusal(t, fetchtest.GetOne(t, "https://"+host+".example/", fetch.WithClient(client)), want)
+			})
+		}
+	}
+}
+
+func TestARefusalOfAProxyCountsForNoHost(t *testing.T) {
+	for name, client := range proxied(t) {
+		t.Run(name, func(t *testing.T) {
+			urls := slices.Repeat([]string{"https://s502.example/"}, 6)
+			results := fetch.FetchAll(t.Context(), urls, fetch.WithClient(client), fetch.WithMaxHostFailures(2), fetch.WithConcurrency(1))
+			fetchtest.CheckResults(t, urls, results)
+			for _, r := range results {
+				checkRefusal(t, r, "502 Bad Gateway")
+			}
+		})
+	}
+}
+
+// The same words are somebody else's where no proxy is.
+func TestWordsOfAStatusAreNoProxysWithoutAProxy(t *testing.T) {
+	r := fetchtest.GetOne(t, "https://a.example/", fetchtest.Over(fetchtest.Failing(errors.New("Bad Gateway"))), fetch.WithRetries(1), fetchtest.WithoutBackOff)
+	if r.Attempts != 1 || strings.Contains(r.Err.Error(), "proxy") {
+		t.Errorf("%v", r.Err)
+	}
+}
+
+// A proxy of SOCKS says that it cannot reach the origin.
+func TestARefusalBySOCKSIsAFailedDial(t *testing.T) {
+	listener := fetchtest.ListenRaw(t, func(conn net.Conn) {
+		buf := make([]byte, 256)
+		conn.Read(buf)
+		conn.Write([]byte{5, 0})
+		conn.Read(buf)
+		conn.Write([]byte{5, 5, 0, 1, 0, 0, 0, 0, 0, 0}) // refused
+	})
+	u := &url.URL{Scheme: "socks5", Host: listener}
+	transport := &http.Transport{Proxy: http.ProxyURL(u)}
+	defer transport.CloseIdleConnections()
+	client := fetch.WithClient(fetchtest.NewClient(transport))
+	for _, scheme := range []string{"http", "https"} {
+		req := fetchtest.NewRequest(t, "POST", scheme+"://a.example/", strings.NewReader("body"))
+		r := fetchtest.SendOne(t, req, client, fetch.WithRetries(2), fetchtest.WithoutBackOff)
+		if op, ok := errors.AsType[*net.OpError](r.Err); !ok || op.Op != "socks connect" || r.Attempts != 3 {
+			t.Errorf("%d attempts: %v", r.Attempts, r.Err)
+		}
+		urls := fetchtest.Numbered(scheme+"://a.example", 5)
+		results := fetch.FetchAll(t.Context(), urls, client, fetch.WithMaxHostFailures(2), fetch.WithConcurrency(1))
+		fetchtest.CheckResults(t, urls, results)
+		if !errors.Is(results[4].Err, fetch.ErrHostDown) {
+			t.Errorf("the last: %v", results[4].Err)
+		}
+	}
+}
