@@ -46,8 +46,9 @@ func (c *concealed) Show(cut fault.Cut) string {
 // A hiddenPart is a part of a URL as a text may have it. One that is not sure to be there for
 // the sake of the URL must stand as a word.
 type hiddenPart struct {
-	text string
-	word bool
+	text  string
+	word  bool
+	begin string // of text, which is left
 }
 
 const (
@@ -96,7 +97,7 @@ type secrets struct{ all []hiddenPart }
 
 func (s *secrets) add(text string, word bool) {
 	if text != "" {
-		s.all = append(s.all, hiddenPart{text, word})
+		s.all = append(s.all, hiddenPart{text: text, word: word})
 	}
 }
 
@@ -106,7 +107,7 @@ func (s *secrets) addWhole(begin, part string) {
 		return
 	}
 	for _, form := range formsOf(part) {
-		s.add(begin+form, false)
+		s.all = append(s.all, hiddenPart{text: begin + form, begin: begin})
 	}
 	s.addWord(part)
 }
@@ -179,7 +180,7 @@ func (s hiddenPart) cutOut(text string) string {
 			at = i + 1
 			continue
 		}
-		b.WriteString(text[begin:i] + hidden)
+		b.WriteString(text[begin:i] + s.begin + hidden)
 		begin, at = end, end
 	}
 	if begin == 0 {

@@ -3,6 +3,7 @@ package fetchtest
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -92,7 +93,7 @@ func Zip(status int, body string) http.HandlerFunc {
 }
 
 // ListenRaw runs serve for each connection to a loopback socket, at once, and closes the
-// connection when it returns. It returns the address.
+// connection when it returns, or when the test ends. It returns the address.
 func ListenRaw(t testing.TB, serve func(conn net.Conn)) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -100,8 +101,10 @@ func ListenRaw(t testing.TB, serve func(conn net.Conn)) string {
 		t.Fatal(err)
 	}
 	var conns sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(func() {
 		listener.Close()
+		cancel()
 		conns.Wait()
 	})
 	conns.Go(func() {
@@ -110,7 +113,9 @@ func ListenRaw(t testing.TB, serve func(conn net.Conn)) string {
 			if err != nil {
 				return
 			}
+			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			conns.Go(func() {
+				defer stop()
 				defer conn.Close()
 				conn.SetDeadline(time.Now().Add(20 * time.Second)) // no test waits that long
 				serve(conn)
