@@ -193,7 +193,8 @@ func (f *Fetcher) Stream(ctx context.Context, urls iter.Seq[string]) iter.Seq[Re
 
 // DoAll sends the requests, of any method and with any header and body, and
 // returns one Result for each, in their order. The context of each request
-// applies as well as ctx.
+// applies as well as ctx: either ends it, and its values are those of its own
+// context and then of ctx.
 //
 // A request is not changed. Its body is always closed, sent or not. A request
 // with a body but without GetBody is sent once: never retried, and never sent

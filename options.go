@@ -273,9 +273,13 @@ func WithTimeout(d time.Duration) Option {
 // and the statuses 408, 429, 500, 502, 503 and 504; and any request of which
 // nothing was sent. Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE
 // ([RFC 9110], section 9.2.2), and requests with an Idempotency-Key header.
+// Nothing was sent either when a proxy refuses a tunnel with 429, 502, 503 or 504, or by SOCKS.
+// Idempotent requests are also retried after an error of a RoundTripper's own whose method
+// Temporary or Timeout says so, and after an answer that is no HTTP/1 on a connection that had
+// served before: it may be bytes behind an earlier answer.
 // Never retried are bad URLs, blocked addresses, host names that do not exist,
-// certificate errors, protocol errors, bodies too large, redirect errors, and
-// anything once a context is done.
+// certificate errors, other protocol errors, dials that a hook denies, bodies
+// too large, redirect errors, and anything once a context is done.
 //
 // Each attempt starts from the original URL. So that an outage is not made
 // worse, a host has a budget of retries: it starts at 10, gains one for every

@@ -204,7 +204,8 @@ var (
 	ErrBodyTooLarge = fault.ErrBodyTooLarge
 	// ErrTruncated: the body ended before the end that was announced.
 	ErrTruncated = fault.ErrTruncated
-	// ErrProtocol: the server did not speak HTTP as it must.
+	// ErrProtocol: the server did not speak HTTP as it must. An error of a
+	// RoundTripper that is no error of net/http does not match it.
 	ErrProtocol = fault.ErrProtocol
 	// ErrRedirect: a redirect that cannot or must not be followed. The Result
 	// has its status and header.
@@ -226,8 +227,15 @@ var (
 // *tls.CertificateVerificationError). When the batch was cancelled they find
 // both the error and the [context.Cause] of the caller's context.
 //
-// Its text has neither user information nor a query nor header values; what
-// came from a server is made printable and cut short.
+// Its text has no user information, query or fragment of the URLs that were requested,
+// whoever wrote it, and no byte of a response's status line, header, trailer or chunk lines:
+// errors of net/http that quote a server are shown in fixed words. Errors of the caller's own
+// code are otherwise in its own words, made printable and cut short. The text of an error that
+// [errors.As] finds within is as it was made.
+//
+// An error of a RoundTripper that is nothing known has no sentinel.
+// A proxy that refuses a tunnel is a *net.OpError for "proxyconnect", and named with its
+// status, as far as net/http tells it with [WithClient].
 type Error struct {
 	// Method is that of the request as it was given, GET if it had none.
 	Method string
