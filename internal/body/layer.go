@@ -11,17 +11,17 @@ import (
 	"github.com/batchhttp/fetch/internal/fault"
 )
 
-// An opener returns what undoes a coding of the layer's input, of which there is at least
-// one byte. It reads that by l.input, or through a sharedReader.
+// An opener returns a decoder of the layer's input, which has at least one byte. The library's
+// own read l.input, the caller's a sharedReader.
 type opener func(l *layer) (io.Reader, error)
 
-// mostSlack is how much encoded bytes can always be more than the decoded ones: the headers
-// of codings, empty members and blocks, and what is behind the end and ignored.
+// mostSlack is how many more encoded bytes there may always be than decoded ones: headers of
+// codings, empty members and blocks, and bytes behind the end.
 const mostSlack = 1 << 20
 
-// A layer undoes one coding. It is opened by the first Read. Bytes behind the end of what
-// is encoded are ignored, as browsers do, but read, since only the end of the message tells
-// that it is whole.
+// A layer undoes one coding. It is opened by the first Read. Bytes behind the end of the
+// encoded ones are ignored, as browsers do, but read, since only the end of the message
+// tells that it is whole.
 type layer struct {
 	open opener
 	tail int64 // bytes that may be behind the end
@@ -31,7 +31,7 @@ type layer struct {
 	input *bufio.Reader // of below
 
 	decoder io.Reader // nil: not open
-	ended   bool      // the decoder, which is not the message yet
+	ended   bool      // the decoder; the message may have more
 	err     error
 }
 
@@ -60,7 +60,7 @@ func (l *layer) Read(p []byte) (int, error) {
 	n, err := readSome(l.decoder, p)
 	switch {
 	case err == io.EOF:
-		l.ended = true // what has been decoded need not wait for the end of the message
+		l.ended = true // the decoded bytes need not wait for the end of the message
 	case err != nil:
 		l.err = l.cause(err)
 	}
@@ -79,7 +79,7 @@ func (l *layer) start() error {
 	return err
 }
 
-// end reads what is behind the end.
+// end reads the bytes behind the end.
 func (l *layer) end() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -90,8 +90,8 @@ func (l *layer) end() error {
 	return err
 }
 
-// cause returns what an error of the decoder counts as. If reading what it decodes has failed,
-// that is the cause, whatever the decoder makes of it.
+// cause returns an error of the decoder with its sentinel. If reading the encoded bytes has
+// failed, that is the cause, whatever the decoder makes of it.
 func (l *layer) cause(err error) error {
 	if l.mu.TryLock() { // or it is being read, and has not failed
 		defer l.mu.Unlock()

@@ -85,7 +85,6 @@ var paths = []string{
 	"/bytes/1048576?seed=3",
 	"/bytes/1048577?seed=3",
 	"/cache/60",
-	"/deflate",
 	"/deny",
 	"/dump/request",
 	"/encoding/utf8",
