@@ -2,6 +2,7 @@ package body
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,8 +38,8 @@ type layer struct {
 
 // newLayer returns a layer over below for a body with the given limit. The bytes that are
 // encoded are bounded too: a coding within another can be long and become nothing.
-func newLayer(below io.Reader, open opener, limit int64) *layer {
-	l := &layer{open: open, tail: max(limit, mostSlack), below: bounded{r: below, left: math.MaxInt64}}
+func newLayer(ctx context.Context, below io.Reader, open opener, limit int64) *layer {
+	l := &layer{open: open, tail: max(limit, mostSlack), below: bounded{ctx: ctx, r: below, left: math.MaxInt64}}
 	if limit > 0 && limit < math.MaxInt64/16 {
 		l.below.left = 8*limit + mostSlack
 	}
@@ -120,14 +121,19 @@ func (s sharedReader) Read(p []byte) (int, error) {
 	return s.l.input.Read(p)
 }
 
-// A bounded reads from r no more than left bytes. Errors stick.
+// A bounded reads from r no more than left bytes. Errors stick. It looks at the context itself: a
+// layer can make so much of a message which has been read that nothing else does.
 type bounded struct {
+	ctx  context.Context
 	r    io.Reader
 	left int64
 	err  error
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
+	if b.err == nil && b.ctx.Err() != nil {
+		b.err = context.Cause(b.ctx)
+	}
 	if b.err != nil {
 		return 0, b.err
 	}

@@ -3,7 +3,6 @@ package codings_test
 import (
 	"bytes"
 	"compress/flate"
-	"compress/gzip"
 	"compress/zlib"
 	"context"
 	"fmt"
@@ -177,18 +176,4 @@ func codingLines(lines []string) string {
 		b.WriteString("Content-Encoding: " + line + "\r\n")
 	}
 	return b.String()
-}
-
-// unzip undoes gzip without the library.
-func unzip(t *testing.T, s string) string {
-	t.Helper()
-	r, err := gzip.NewReader(strings.NewReader(s))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }
