@@ -60,8 +60,8 @@
 //
 // # Safety
 //
-// There is exactly one Result for each URL, at its index, and what goes wrong
-// with one URL changes the Result of no other, unless it shows that their host
+// There is exactly one Result for each URL, at its index, and a failure
+// of one URL changes the Result of no other, unless it shows that their host
 // is paused or down. Only http and https are fetched. Limits are never
 // exceeded, redirects and retries included. Bodies are limited after decoding,
 // headers to 1 MiB unless [WithClient] is given, and no server can make an
@@ -71,7 +71,7 @@
 // are dropped for good but Accept*, User-Agent and Range, and a body is not
 // sent along. A change from http to https on the same host and default ports
 // drops nothing. Errors show no user information, query or header value, and
-// what came from a server is made printable and cut short. For URLs from
+// the bytes of a server are made printable and cut short. For URLs from
 // strangers there is [WithPublicOnly].
 //
 // After the return nothing of the call runs any more, but for a name lookup
@@ -100,12 +100,12 @@ import (
 
 // FetchAll fetches the URLs with GET and returns one Result for each, in their
 // order: always len(urls) results, never nil. It returns when all are done.
-// When ctx is done, what is finished stays, every other URL gets an error that
+// When ctx is done, finished results stay, every other URL gets an error that
 // matches ctx.Err() and [context.Cause], and FetchAll returns without waiting
 // for servers.
 //
 // It makes a [Fetcher] for this one call: when it returns nothing of it runs,
-// but for what the package comment names under Safety, and the connections of
+// but for the exceptions that the package comment names under Safety, and the connections of
 // its own client are closed. If an option is invalid nothing is sent, and every
 // Result has the error.
 func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
@@ -113,7 +113,7 @@ func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
 	if err != nil {
 		return failAll(urls, err)
 	}
-	f := newFetcher(c)
+	f := c.newFetcher()
 	defer f.shutdown()
 	return f.FetchAll(ctx, urls)
 }
@@ -124,9 +124,9 @@ func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
 //
 // Nothing starts before the returned iterator is ranged over; each range is a
 // run of its own. The input is read on another goroutine, at most
-// [WithLookahead] ahead of what was yielded, and no request starts while unread
+// [WithLookahead] ahead of the results that it has yielded, and no request starts while unread
 // results hold more than 64 MiB of bodies, but the one that [WithInOrder] waits
-// for. Leaving the loop cancels what is in
+// for. Leaving the loop cancels the requests in
 // flight and waits for it, and for the input iterator if that is blocked. When
 // ctx is done no further input is read, and each URL that was read gets its
 // Result. If an option is invalid, nothing is read, and one Result with the
@@ -138,7 +138,7 @@ func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq
 			yield(failed(Result{}, err))
 			return
 		}
-		f := newFetcher(c)
+		f := c.newFetcher()
 		defer f.shutdown()
 		f.Stream(ctx, urls)(yield)
 	}
@@ -150,10 +150,11 @@ func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq
 // concurrent use. Between calls it holds no goroutines but those of net/http for
 // idle connections, which [Fetcher.Close] ends. Make one with [New].
 type Fetcher struct {
-	config *config
-	own    *transport.Client // nil if the caller's client is used as it is
-	client *attempt.Client
-	engine *engine.Engine
+	own          *transport.Client // nil if the caller's client is used as it is
+	client       *attempt.Client
+	engine       *engine.Engine
+	streaming    engine.StreamConfig
+	attemptLimit int
 }
 
 // New returns a Fetcher with the given options, or an error that names every invalid one.
@@ -162,14 +163,7 @@ func New(opts ...Option) (*Fetcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
-	return newFetcher(c), nil
-}
-
-func newFetcher(c *config) *Fetcher {
-	f := &Fetcher{config: c, own: c.ownClient()}
-	f.client = attempt.New(c.attempts(f))
-	f.engine = engine.New(c.batches(f))
-	return f
+	return c.newFetcher(), nil
 }
 
 // FetchAll is [FetchAll] with the options of f.
@@ -182,7 +176,7 @@ func (f *Fetcher) FetchAll(ctx context.Context, urls []string) []Result {
 		results[i].Index, results[i].URL = i, u
 	}
 	if len(urls) > 0 {
-		f.engine.RunList(ctx, &urlList{f, results}, f.config.dedup)
+		f.engine.RunList(ctx, len(urls), &urlList{f, results}, f.streaming.Dedup)
 	}
 	return results
 }
@@ -220,7 +214,7 @@ func (f *Fetcher) DoAll(ctx context.Context, reqs []*http.Request) []Result {
 	if err := contextError(ctx); err != nil {
 		list.Rest(err, job.Tally{})
 	} else if len(reqs) > 0 {
-		f.engine.RunList(ctx, list, false)
+		f.engine.RunList(ctx, len(reqs), list, false)
 	}
 	return results
 }
@@ -247,7 +241,7 @@ func (f *Fetcher) stream(ctx context.Context, empty bool, jobs iter.Seq[job.Job]
 		case ctx == nil:
 			yield(failed(Result{}, errNilContext))
 		default:
-			f.engine.RunStream(ctx, jobs, f.config.streams(), func(done engine.Finished) bool {
+			f.engine.RunStream(ctx, jobs, f.streaming, func(done engine.Finished) bool {
 				return yield(f.finished(done))
 			})
 		}
@@ -257,9 +251,9 @@ func (f *Fetcher) stream(ctx context.Context, empty bool, jobs iter.Seq[job.Job]
 // finished returns the Result of a job of a stream.
 func (f *Fetcher) finished(done engine.Finished) Result {
 	x := done.Ran.(*attempt.Exchange)
-	r := newResult(x, done.Tally, f.config.attemptLimit())
+	r := newResult(x, done.Tally, f.attemptLimit)
 	r.Index, r.URL = done.Index, done.Job.(*attempt.Exchange).URL
-	if !f.config.dedup { // or another that equals it may need it
+	if !f.streaming.Dedup { // or another that equals it may need it
 		x.Free()
 	}
 	return r
@@ -286,15 +280,17 @@ type urlList struct {
 	results []Result
 }
 
-func (l *urlList) Len() int                    { return len(l.results) }
-func (l *urlList) Host(i int) (string, error)  { return target.Host(l.results[i].URL) }
-func (l *urlList) Context(int) context.Context { return nil }
-func (l *urlList) Distinct(i int) string       { return target.Distinct(l.results[i].URL) }
-func (l *urlList) Job(i int) job.Job           { return l.f.client.Get(i, l.results[i].URL) }
+func (l *urlList) Input(i int) (key string, ctx context.Context, err error) {
+	key, err = target.Host(l.results[i].URL)
+	return key, nil, err
+}
+
+func (l *urlList) Distinct(i int) string { return target.Distinct(l.results[i].URL) }
+func (l *urlList) Job(i int) job.Job     { return l.f.client.Get(i, l.results[i].URL) }
 
 func (l *urlList) Done(i int, j job.Job, tally job.Tally) {
 	x := j.(*attempt.Exchange)
-	l.results[i] = newResult(x, tally, l.f.config.attemptLimit())
+	l.results[i] = newResult(x, tally, l.f.attemptLimit)
 	x.Free()
 }
 
@@ -323,18 +319,17 @@ type requestList struct {
 	reqs []*http.Request
 }
 
-func (l *requestList) Host(i int) (string, error) { return target.RequestHost(l.reqs[i]) }
-func (l *requestList) Job(i int) job.Job          { return l.exchange(i) }
+func (l *requestList) Job(i int) job.Job { return l.exchange(i) }
 
 func (l *requestList) exchange(i int) *attempt.Exchange {
 	return l.f.client.Send(i, l.reqs[i], l.results[i].URL)
 }
 
-func (l *requestList) Context(i int) context.Context {
-	if l.reqs[i] == nil {
-		return nil
+func (l *requestList) Input(i int) (key string, ctx context.Context, err error) {
+	if key, err = target.RequestHost(l.reqs[i]); err != nil {
+		return "", nil, err
 	}
-	return l.reqs[i].Context()
+	return key, l.reqs[i].Context(), nil
 }
 
 // Refuse closes the body of a request that is not sent, which may panic.

@@ -151,7 +151,7 @@ func (c *config) fillDefaults() {
 
 // WithClient sends the requests with c's Transport, Jar, CheckRedirect and
 // Timeout. Nothing of c is changed, and its idle connections are never
-// closed. The default, and what nil means, is a client of the Fetcher's own,
+// closed. The default, also for nil, is a client of the Fetcher's own,
 // with connection pools as large as the limits and, where it can be, one
 // connection to an origin that speaks HTTP/2: while the first is opened, requests
 // to the same origin wait for it, for 300 ms or a quarter of their time at most.
@@ -188,7 +188,7 @@ func WithConcurrency(n int) Option {
 // WithHostConcurrency limits the requests in flight to each host to n, which
 // must not be negative. The default, 0, is no number but a share: no more than half the slots while
 // another host has a request that can start, all of them otherwise. A host is
-// what [WithHostLimits] gets; redirects count for the host they lead to.
+// a key as [WithHostLimits] gets it; redirects count for the host they lead to.
 func WithHostConcurrency(n int) Option {
 	return optionFunc(func(c *config) error {
 		c.hostConcurrency = n
@@ -239,7 +239,7 @@ func WithHostLimits(f func(host string) HostLimits) Option {
 
 // WithLimiter takes a permit from l before each request, redirects
 // included. It is for a limit that several Fetchers or machines share. The
-// default, and what nil means, is none.
+// default, also for nil, is none.
 //
 // A Fetcher calls Wait on one goroutine at a time, and only while a request could
 // otherwise start. The context has no deadline and ends with the
@@ -268,7 +268,7 @@ func WithTimeout(d time.Duration) Option {
 // WithRetries tries a URL up to n times more after a failure that another
 // attempt can mend. n must not be negative. The default is 0.
 //
-// What is retried, unless [WithRetryIf] says otherwise: idempotent requests
+// Failures that are retried, unless [WithRetryIf] says otherwise: idempotent requests
 // after connection errors, temporary DNS errors, timeouts, a truncated body,
 // and the statuses 408, 429, 500, 502, 503 and 504; and any request of which
 // nothing was sent. Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE
@@ -281,7 +281,7 @@ func WithTimeout(d time.Duration) Option {
 // worse, a host has a budget of retries: it starts at 10, gains one for every
 // five URLs and one for every success, and holds at most 100. The error says
 // when it was exhausted. Retries of a 429, or of a 503 with Retry-After, take
-// nothing from it: the pause of the host is what bounds them.
+// nothing from it: the pause of the host bounds them.
 //
 // [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110
 func WithRetries(n int) Option {
@@ -319,8 +319,8 @@ func WithMaxRetryAfter(d time.Duration) Option {
 }
 
 // WithRetryIf has f decide whether a finished attempt is followed by another,
-// instead of the policy that [WithRetries] describes. The default, and what nil
-// means, is that policy. Without WithRetries it is never called.
+// instead of the policy that [WithRetries] describes. The default, also for nil,
+// is that policy. Without WithRetries it is never called.
 //
 // f sees the Result of the attempt; under [WithBodyFunc] it is asked before the
 // body is handed on, and again if reading that fails. It cannot allow more
@@ -365,7 +365,7 @@ func WithMaxBody(n int64) Option {
 }
 
 // WithBodyFunc hands the body of each URL to f instead of keeping it: Body of
-// the Result stays nil. The default, and what nil means, is to keep it.
+// the Result stays nil. The default, also for nil, is to keep it.
 //
 // f gets the Result as far as it is known and the body of the response that the
 // URL ends with, decoded, with [WithMaxBody] applied if that is given. It runs
@@ -449,7 +449,7 @@ func WithDecoder(coding string, open func(io.Reader) (io.Reader, error)) Option 
 // request of each attempt and for redirects within the same origin (scheme, host
 // and port), never once a redirect has left that. It must not change scheme
 // or host. Its error ends the URL. It may be called from several
-// goroutines at once. The default, and what nil means, is none.
+// goroutines at once. The default, also for nil, is none.
 func WithRequestFunc(f func(*http.Request) error) Option {
 	return optionFunc(func(c *config) error {
 		c.requestFunc = f
@@ -622,7 +622,19 @@ func addHeader(h http.Header, key, value string) error {
 	return nil
 }
 
-// ownClient returns the Fetcher's own client, or nil if that of the caller is used as it is.
+// newFetcher gives each part of a Fetcher the options that it needs.
+func (c *config) newFetcher() *Fetcher {
+	f := &Fetcher{
+		own:          c.ownClient(),
+		streaming:    engine.StreamConfig{Lookahead: c.lookahead, InOrder: c.inOrder, Dedup: c.dedup},
+		attemptLimit: min(c.retries, math.MaxInt-1) + 1,
+	}
+	attempts, batches := c.attempts(f), c.batches(f)
+	f.client, f.engine = attempt.New(attempts), engine.New(batches)
+	return f
+}
+
+// ownClient returns the Fetcher's own client, or nil if the client of the caller is used unchanged.
 func (c *config) ownClient() *transport.Client {
 	own := transport.Config{Concurrency: c.concurrency, Timeout: c.timeout, Guard: c.guard}
 	switch {
@@ -635,7 +647,7 @@ func (c *config) ownClient() *transport.Client {
 	return transport.New(own)
 }
 
-// attempts returns what the attempts of f need to know.
+// attempts returns the options for the attempts of f.
 func (c *config) attempts(f *Fetcher) attempt.Config {
 	a := attempt.Config{
 		Own:           c.client == nil,
@@ -663,18 +675,18 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 	}
 	if c.bodyFunc != nil {
 		a.BodyFunc = func(ctx context.Context, x *attempt.Exchange, tally job.Tally, body io.Reader) error {
-			return c.bodyFunc(ctx, newResult(x, tally, c.attemptLimit()), body)
+			return c.bodyFunc(ctx, newResult(x, tally, f.attemptLimit), body)
 		}
 	}
 	if c.retryIf != nil {
 		a.RetryIf = func(x *attempt.Exchange, tally job.Tally) bool {
-			return c.retryIf(newResult(x, tally, c.attemptLimit()))
+			return c.retryIf(newResult(x, tally, f.attemptLimit))
 		}
 	}
 	return a
 }
 
-// batches returns what the engine of f needs to know.
+// batches returns the options for the engine of f.
 func (c *config) batches(f *Fetcher) engine.Config {
 	e := engine.Config{
 		Limits: sched.Config{
@@ -701,14 +713,6 @@ func (c *config) batches(f *Fetcher) engine.Config {
 	return e
 }
 
-// streams returns how f streams.
-func (c *config) streams() engine.StreamConfig {
-	return engine.StreamConfig{Lookahead: c.lookahead, InOrder: c.inOrder, Dedup: c.dedup}
-}
-
-// attemptLimit is how often a URL may be tried.
-func (c *config) attemptLimit() int { return min(c.retries, math.MaxInt-1) + 1 }
-
 // patience is how long a host may refuse everything before it is given up.
 func (c *config) patience() time.Duration {
 	longest := c.maxRetryAfter
@@ -718,7 +722,7 @@ func (c *config) patience() time.Duration {
 	return 2 * min(longest, math.MaxInt64/2)
 }
 
-// defaultLimits are those of a host without HostLimits.
+// defaultLimits returns the limits of a host without HostLimits.
 func (c *config) defaultLimits() sched.Limits {
 	return sched.Limits{Concurrency: c.hostConcurrency, Rate: c.hostRate, Burst: c.hostBurst}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/batchhttp/fetch/internal/target"
 )
 
-// A Result is what became of one URL. Every URL of a batch gets exactly one.
+// A Result is the outcome of one URL. Every URL of a batch gets exactly one.
 //
 // Err is nil if and only if the response is complete: its head arrived, its
 // body was read to the end that the protocol announces, decoded, and was
@@ -89,7 +89,7 @@ func (r Result) OK() bool {
 // JSON decodes the body into v, as [json.Unmarshal] does. A byte order mark before it
 // is ignored. It returns r.Err
 // when that is set, an [*Error] with a [*StatusError] for a status outside
-// 200–299, and an [*Error] with the decoding error when the body is not what v expects.
+// 200–299, and an [*Error] with the decoding error when the body does not fit v.
 func (r Result) JSON(v any) error {
 	if r.Err != nil {
 		return r.Err
@@ -143,6 +143,9 @@ func newResult(x *attempt.Exchange, tally job.Tally, limit int) Result {
 		r.Err = r.newError(fault.Exhausted(&StatusError{x.StatusCode}), tally.Attempts, limit)
 	case x.Refused:
 		r.Err = r.newError(&StatusError{x.StatusCode}, tally.Attempts, limit)
+	}
+	if tally.Attempts < 2 {
+		return r
 	}
 	for i, past := range x.History(tally) {
 		a := Attempt{StatusCode: past.StatusCode, Took: past.Took, RetryAfter: past.RetryAfter}

@@ -19,14 +19,21 @@ type builder struct {
 	spare    *http.Request   // to be used again; nil: none
 }
 
-// enter makes the template for requests with the given context. It lasts for many
+// enter makes the template for requests in turns with the given context. It lasts for many
 // requests: to make one for each is a cost that shows.
-func (b *builder) enter(ctx context.Context) {
-	b.ctx = ctx
+func (b *builder) enter(turn context.Context) {
+	b.ctx = b.newContext(turn)
 	b.template = (&http.Request{
 		Method: http.MethodGet, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: b.client.shared, Host: b.client.host,
-	}).WithContext(ctx)
+	}).WithContext(b.ctx)
+}
+
+func (b *builder) newContext(parent context.Context) context.Context {
+	if b.client.config.NewContext == nil {
+		return parent
+	}
+	return b.client.config.NewContext(parent)
 }
 
 // build returns the next request of an exchange, with ctx.

@@ -1,8 +1,8 @@
 // Package attempt makes the attempts at one URL: it builds a request, sends it, follows where
-// the response leads, reads its body, and says what came of it and whether another attempt
+// the response leads, reads its body, and says how it ended and whether another attempt
 // may follow. It does not know of batches, of slots, or of who may start when.
 //
-// A Client is what all attempts of a Fetcher share; it is safe for concurrent use. An
+// A Client has the parts that all attempts of a Fetcher share; it is safe for concurrent use. An
 // Exchange, the way of one URL, belongs to one goroutine at a time.
 package attempt
 
@@ -89,7 +89,7 @@ func (c *Client) mayAsk(method string, header http.Header) bool {
 	return c.accept != nil && method != http.MethodHead && header.Get("Accept-Encoding") == "" && header.Get("Range") == ""
 }
 
-// sizeOf returns about what a header takes on the wire.
+// sizeOf returns about how many bytes a header takes on the wire.
 func sizeOf(h http.Header) (size int) {
 	for key, values := range h {
 		for _, value := range values {
@@ -102,7 +102,7 @@ func sizeOf(h http.Header) (size int) {
 // Get returns an exchange that gets a URL, which has the given index in its input.
 func (c *Client) Get(index int, rawURL string) *Exchange {
 	x := exchanges.Get().(*Exchange)
-	*x = Exchange{client: c, Index: index, URL: rawURL}
+	x.client, x.Index, x.URL = c, index, rawURL
 	return x
 }
 
@@ -112,13 +112,6 @@ func (c *Client) Send(index int, req *http.Request, rawURL string) *Exchange {
 	x := c.Get(index, rawURL)
 	x.Request, x.isRequest = req, true
 	return x
-}
-
-func (c *Client) newContext(parent context.Context) context.Context {
-	if c.config.NewContext == nil {
-		return parent
-	}
-	return c.config.NewContext(parent)
 }
 
 // clone returns a copy of the caller's request with the headers that it lacks.

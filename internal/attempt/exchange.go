@@ -49,6 +49,7 @@ type Outcome struct {
 	RetryAfter time.Duration // asked for; 0: nothing
 }
 
+// exchanges has zero exchanges.
 var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
 
 // Free lets the exchange be used for another URL. Nothing may refer to it any more.

@@ -59,7 +59,7 @@ func (b *requestBody) call(f func() error) error {
 	return err
 }
 
-// raise does on this goroutine what the body has done on another: panic, or Goexit.
+// raise repeats on this goroutine the panic or Goexit of the body on another.
 func (b *requestBody) raise() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -28,17 +28,17 @@ type runner struct {
 // NewRunner returns a job.Runner for exchanges of c.
 func NewRunner(c *Client) job.Runner { return &runner{client: c, builder: builder{client: c}} }
 
-// Run makes one request of an exchange, and decides what follows.
+// Run makes one request of an exchange, and decides about its next step.
 func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 	x := j.(*Exchange)
 	w.turn = turn{Turn: t, x: x, config: &w.client.config, report: r}
-	if parent := t.Context(); parent != w.parent {
-		w.parent = parent
-		w.builder.enter(w.client.newContext(parent))
+	if t.Context != w.parent {
+		w.parent = t.Context
+		w.builder.enter(t.Context)
 	}
 	x.running = true
-	if x.next == nil {
-		x.history.time(t.Tally())
+	if x.next == nil && t.Tally.Attempts > 1 {
+		x.history.time(t.Tally)
 		x.Outcome = Outcome{}
 	}
 	w.send(x)
@@ -47,9 +47,9 @@ func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 	} else {
 		w.review()
 	}
-	r.Well = r.Answer == job.Accepted && x.Err == nil && !x.Refused && !retry.Status(x.StatusCode)
+	r.Well = r.Answer == job.Accepted && x.Err == nil && !x.Refused &&
+		(x.StatusCode < 400 || !retry.Status(x.StatusCode))
 	x.running = false
-	w.turn = turn{}
 }
 
 // context returns the context of an exchange's next request: the runner's, joined with that
@@ -61,13 +61,13 @@ func (w *runner) context(x *Exchange) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(x.Request.Context())
 	parent := w.parent
 	stop := context.AfterFunc(parent, func() { cancel(context.Cause(parent)) })
-	return w.client.newContext(ctx), func() {
+	return w.builder.newContext(ctx), func() {
 		stop()
 		cancel(nil)
 	}
 }
 
-// send makes one request: builds it, sends it, and reads what comes back. It
+// send makes one request: builds it, sends it, and reads the response. It
 // returns with x.next set when a redirect is to be followed; otherwise the
 // outcome is in x.
 func (w *runner) send(x *Exchange) {
@@ -119,8 +119,8 @@ var (
 	errNoBody     = errors.New("the RoundTripper returned a length but no body")
 )
 
-// roundTrip sends the request, with what http.Client does around its
-// Transport: cookies, and checks of what comes back.
+// roundTrip sends the request, as http.Client does around its
+// Transport: with cookies, and checks of the response.
 func (w *runner) roundTrip(req *http.Request) (*http.Response, error) {
 	c, x := w.config, w.x
 	if c.Jar != nil {
@@ -204,7 +204,7 @@ func (w *runner) callBodyFunc(ctx context.Context, req *http.Request, resp *http
 	reader := new(body.Reader).Open(req.Method, resp, c.MaxRead) // not that of x: the function may keep it
 	own, cancel := context.WithCancel(ctx)                       // ctx may outlive the attempt
 	defer cancel()
-	err := c.BodyFunc(own, x, w.Tally(), onlyReader{reader})
+	err := c.BodyFunc(own, x, w.Tally, onlyReader{reader})
 	read := reader.Err()
 	reader.Kill()
 	if read != nil && read != io.EOF {

@@ -12,13 +12,13 @@ import (
 	"github.com/batchhttp/fetch/internal/target"
 )
 
-// A turn is one request of an exchange, and decides what follows it.
+// A turn is one request of an exchange, and decides about the next step.
 type turn struct {
 	job.Turn
 	x      *Exchange
 	config *Config
 	report *job.Report
-	// What the response asks for with Retry-After, if that is heeded:
+	// The wait that the response asks for with Retry-After, if that is heeded:
 	pause   time.Duration
 	tooLong bool // pause is more than the exchange can wait for
 	forAll  bool // and more than its batch can
@@ -37,6 +37,9 @@ func (t *turn) failUnlessDone(ctx context.Context, err error) {
 // which may be anything, and its own timeouts match context.DeadlineExceeded too.
 func (t *turn) done(ctx context.Context) error {
 	ended := ctx.Err() != nil // looked at first, as it ends with the callers' contexts
+	if !ended && t.Context.Err() == nil {
+		return nil
+	}
 	if err := t.cancelled(); err != nil {
 		return err
 	}
@@ -48,8 +51,10 @@ func (t *turn) done(ctx context.Context) error {
 
 // cancelled returns the error of an exchange whose callers' contexts have ended, or nil.
 func (t *turn) cancelled() error {
-	if err := t.Cancelled(); err != nil {
-		return err
+	if t.Context.Err() != nil {
+		if err := t.Cancelled(); err != nil {
+			return err
+		}
 	}
 	if req := t.x.Request; req != nil && req.Context().Err() != nil {
 		return fault.Cancellation(req.Context())
@@ -57,7 +62,7 @@ func (t *turn) cancelled() error {
 	return nil
 }
 
-// readAnswer reports what a response says about its host. A 429, or a 503 with
+// readAnswer reports the message of a response about its host. A 429, or a 503 with
 // Retry-After, is a message about the host; a 503 without is a failure like any other.
 func (t *turn) readAnswer(resp *http.Response) {
 	if resp.Header["Retry-After"] != nil {
@@ -153,7 +158,7 @@ func (t *turn) triesAgain(cause retry.Cause) bool {
 		return t.report.Next == job.Again
 	}
 	c := t.config
-	after := retry.Backoff(c.Backoff, c.MaxBackoff, t.Tally().Attempts-1)
+	after := retry.Backoff(c.Backoff, c.MaxBackoff, t.Tally.Attempts-1)
 	if !t.fits(time.Now().Add(after)) {
 		return false
 	}
@@ -168,7 +173,7 @@ func (t *turn) triesAgain(cause retry.Cause) bool {
 
 // mayTryAgain reports whether everything but the host allows another attempt.
 func (t *turn) mayTryAgain(cause retry.Cause) bool {
-	c, tally := t.config, t.Tally()
+	c, tally := t.config, t.Tally
 	switch {
 	case tally.Attempts > c.Retries || !t.repeatable() || t.cancelled() != nil:
 		return false

@@ -34,9 +34,3 @@ func Drain(resp *http.Response, cancel func(cause error)) {
 		b.Read((*pooled)[:cap(*pooled)])
 	}
 }
-
-// None reports whether no body follows the head, whatever its length
-// field says (RFC 9110, section 6.4.1).
-func None(method string, status int) bool {
-	return method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
-}

@@ -1,5 +1,5 @@
 // Package body reads the bodies of responses: decoded, within a limit, and whole or with an
-// error. A Reader belongs to one goroutine at a time; what is pooled never leaves the package.
+// error. A Reader belongs to one goroutine at a time; pooled buffers never leave the package.
 package body
 
 import (
@@ -60,7 +60,7 @@ func (b *Reader) Err() error { return b.err }
 // Kill makes every further Read fail: the body is closed.
 func (b *Reader) Kill() { b.err = http.ErrBodyReadAfterClose }
 
-// Read returns io.EOF, or an error that says what it counts as.
+// Read returns io.EOF, or an error with its kind.
 func (b *Reader) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
@@ -91,7 +91,7 @@ func readSome(r io.Reader, p []byte) (int, error) {
 	for range 100 {
 		n, err := r.Read(p)
 		if n < 0 || n > len(p) {
-			return 0, fault.InvalidRead
+			return 0, fault.ErrInvalidRead
 		}
 		if n > 0 || err != nil {
 			return n, err
@@ -146,7 +146,7 @@ var scratchPool = sync.Pool{New: func() any {
 	return &s
 }}
 
-// readGrowing reads to the end, behind what has been read already, into a pooled buffer that is
+// readGrowing reads to the end, behind the bytes that were read already, into a pooled buffer that is
 // doubled when it is full, and beyond the largest of these into pieces.
 func (b *Reader) readGrowing(read []byte) ([]byte, error) {
 	pooled := scratchPool.Get().(*[]byte)
@@ -173,4 +173,10 @@ func (b *Reader) readGrowing(read []byte) ([]byte, error) {
 		return nil, b.err
 	}
 	return slices.Concat(pieces...), nil
+}
+
+// None reports whether no body follows the head, whatever its length
+// field says (RFC 9110, section 6.4.1).
+func None(method string, status int) bool {
+	return method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
 }

@@ -23,6 +23,9 @@ type batch struct {
 	lane     *sched.Lane
 	started  time.Time
 	deadline time.Time // of caller, which is not to be asked under the lock
+	// onEndLocked is called when a job has ended and its request has been learnt from; nil:
+	// there is nothing to do.
+	onEndLocked func(now time.Time, en *entry)
 	// cancelled returns the error of the jobs that the end of ctx leaves undone.
 	cancelled func() error
 
@@ -47,12 +50,13 @@ const (
 	open     phase = iota // it takes inputs
 	closed                // it has all its inputs
 	stopping              // nothing more starts
-	stopped               // and what waited is out of the scheduler, and ended
+	stopped               // and the waiting tasks are out of the scheduler, and ended
 )
 
-// A sink is what a batch makes of its results: a list or a stream.
+// A sink takes the results of a batch: a list or a stream.
 type sink interface {
-	// done takes the outcome of an entry, whose job has ended. It is called without the lock.
+	// done takes the outcome of an entry, whose job has ended. It is called without the lock,
+	// before anybody can see that it has.
 	done(en *entry)
 	// refuse ends an input that has no entry yet. It is called without the lock.
 	refuse(id int, err error, tally job.Tally)
@@ -61,8 +65,6 @@ type sink interface {
 	// awaits reports whether the batch can only go on with the given input. It is called
 	// with the lock.
 	awaits(id int) bool
-	// endedLocked is called whenever jobs have ended.
-	endedLocked(now time.Time)
 }
 
 // newBatch returns a batch that is to be started.
@@ -101,11 +103,12 @@ func (b *batch) closeInput() {
 	b.noteEndLocked()
 }
 
-// stop ends what is in flight, lets nothing more start, and ends what waits. Of a list the
+// stop ends the jobs in flight, lets nothing more start, and ends those that wait. Of a list the
 // inputs without an entry are left to close.
 func (b *batch) stop() {
 	e := b.engine
 	b.cancel(nil)
+	b.cancelled() // asks the caller's context, which must not happen under the lock
 	e.mu.Lock()
 	if b.phase >= stopping {
 		e.mu.Unlock()
@@ -120,11 +123,9 @@ func (b *batch) stop() {
 	b.noteEndLocked()
 	e.kickLocked(time.Now())
 	e.mu.Unlock()
-	ids := slices.Sorted(maps.Keys(rest))
-	for _, id := range ids {
+	for _, id := range slices.Sorted(maps.Keys(rest)) {
 		b.end(rest[id], b.cancelled())
 	}
-	b.ended(len(ids))
 }
 
 // dropHosts is the number of hosts whose tasks are dropped under one lock.
@@ -172,7 +173,7 @@ func (b *batch) close() {
 	b.watching.Wait()
 }
 
-// raise panics with what has panicked in the batch. It comes after close.
+// raise repeats the panic of the batch, if there was one. It comes after close.
 func (b *batch) raise() {
 	if panicked := cmp.Or(b.panicked, b.engine.leave()); panicked != nil {
 		panic(panicked)
@@ -194,7 +195,10 @@ func (b *batch) noteEndLocked() {
 // accept queues a new entry, or ends it.
 func (b *batch) accept(en *entry) {
 	var err error
-	if en.key, err = b.keepInput(en.job.Host()); err == nil {
+	if en.key, err = en.job.Host(); err == nil && b.engine.config.HostLimits != nil {
+		err = b.keepInput(en.key)
+	}
+	if err == nil {
 		b.watch(en)
 	}
 	e := b.engine
@@ -212,7 +216,6 @@ func (b *batch) accept(en *entry) {
 	e.mu.Unlock()
 	if err != nil {
 		b.end(en, err)
-		b.ended(1)
 	}
 }
 
@@ -300,17 +303,10 @@ func (b *batch) refusalLocked(now time.Time, key string) error {
 	return nil
 }
 
-// keepInput is hosts.keep for the host of a new input, unless that has an error. It may run on
-// the caller's goroutine, which a runtime.Goexit of the caller's function must not end, and a
-// panic must not get ahead of the inputs that are still to be taken.
-func (b *batch) keepInput(key string, err error) (string, error) {
-	if err != nil || b.engine.config.HostLimits == nil {
-		return key, err
-	}
-	return key, b.keepContained(key)
-}
-
-func (b *batch) keepContained(key string) error {
+// keepInput is hosts.keep for the host of a new input. It may run on the caller's goroutine,
+// which a runtime.Goexit of the caller's function must not end, and a panic must not get
+// ahead of the inputs that are still to be taken.
+func (b *batch) keepInput(key string) error {
 	err := fault.Exited
 	panicked, _ := fault.Contain(func() { err = b.engine.hosts.keep(key) })
 	if panicked != nil {
@@ -347,27 +343,31 @@ func (b *batch) end(en *entry, err error) {
 	en.tally.Waited += time.Since(en.since)
 	b.contain(func() { en.end(err) })
 	b.sink.done(en)
+	b.ended(en)
 }
 
 // refuse ends an input that has no entry.
 func (b *batch) refuse(id int, err error) {
 	tally := job.Tally{Waited: time.Since(b.started)}
 	b.contain(func() { b.sink.refuse(id, err, tally) })
+	b.ended(nil)
 }
 
-// ended counts inputs that have their results.
-func (b *batch) ended(n int) {
+// ended counts an input that has its result. A refused one has no entry.
+func (b *batch) ended(en *entry) {
 	b.engine.mu.Lock()
 	defer b.engine.mu.Unlock()
 	now := time.Now()
-	b.endedLocked(now, n)
+	b.endedLocked(now, en)
 	b.engine.kickLocked(now)
 }
 
-func (b *batch) endedLocked(now time.Time, n int) {
-	b.left -= n
-	b.busy -= n
-	b.sink.endedLocked(now)
+func (b *batch) endedLocked(now time.Time, en *entry) {
+	b.left--
+	b.busy--
+	if b.onEndLocked != nil {
+		b.onEndLocked(now, en)
+	}
 	b.noteEndLocked()
 }
 
@@ -400,7 +400,6 @@ func (b *batch) finish(id int, err error) {
 	default:
 		b.refuse(id, err)
 	}
-	b.ended(1)
 }
 
 // watch ends an entry that waits when the context of its job ends. One that
@@ -443,10 +442,9 @@ func (b *batch) expire(ctx context.Context, id int, expired *error) {
 	e.mu.Unlock()
 	en.unwatch = nil
 	b.end(en, err)
-	b.ended(1)
 }
 
-// contain runs code of the caller's whose panic is raised at the end of the batch.
+// contain runs code of the caller's, and keeps its panic for the end of the batch.
 func (b *batch) contain(f func()) {
 	if panicked := fault.Catch(f); panicked != nil {
 		b.abort(panicked)

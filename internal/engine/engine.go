@@ -1,6 +1,6 @@
 // Package engine runs batches of jobs on workers. It decides with internal/sched which job
 // may start, gives it a slot, ends it by its timeout or with its batch, and hands it back as a
-// result of a list or a stream. It does not know what a job does: no URL, no HTTP.
+// result of a list or a stream. It knows nothing of the jobs themselves: no URL, no HTTP.
 //
 // An Engine is safe for concurrent use. It owns all goroutines that it starts, and none is
 // left when the last of the calls that run at the same time returns.
@@ -108,22 +108,22 @@ func (e *Engine) leave() *fault.Panic {
 	return r.panicked
 }
 
-// kickLocked sees to it that what can start does start, and that the alarm is set for
-// what can start later. It is called after every change.
+// kickLocked starts a worker if a job can start, and sets the alarm for
+// jobs that can start later. It is called after every change.
 func (e *Engine) kickLocked(now time.Time) {
 	if e.run == nil {
 		return
 	}
-	if e.sched.InFlight() < e.config.Limits.Slots && e.sched.Startable(now) {
-		switch {
-		case e.config.Limiter != nil && e.sched.Permits() == 0:
-			e.permits.askLocked()
-		case e.workers < e.config.Limits.Slots:
-			e.hireLocked()
-		}
-	}
+	startable := e.sched.InFlight() < e.config.Limits.Slots && e.sched.Startable(now)
 	if at, ok := e.sched.Next(now); ok {
 		e.alarm.set(now, at)
+	}
+	switch {
+	case !startable:
+	case e.config.Limiter != nil && e.sched.Permits() == 0:
+		e.permits.askLocked()
+	case e.workers < e.config.Limits.Slots:
+		e.hireLocked()
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/batchhttp/fetch/internal/sched"
 )
 
-// A hostMemory is the engine's part of what is remembered of a host. It is guarded by
+// A hostMemory is the engine's part of the memory of a host. It is guarded by
 // Engine.mu.
 type hostMemory struct {
 	budget   retry.Budget
@@ -61,7 +61,7 @@ func (m *hostMemory) believes() bool {
 	return m.doubtful >= believed
 }
 
-// hosts is what the engine knows of hosts beside the scheduler.
+// hosts has the engine's knowledge of hosts, beside that of the scheduler.
 type hosts struct {
 	engine *Engine
 }
@@ -96,8 +96,8 @@ func (h hosts) releaseLocked(now time.Time, key string) {
 	}
 }
 
-// learnLocked passes on to the scheduler and to the memory of the host what a request
-// has told. It returns the tasks that end because of it.
+// learnLocked passes the report of a request on to the scheduler and to the memory of the
+// host. It returns the tasks that end because of it.
 func (h hosts) learnLocked(now time.Time, task sched.Task, en *entry) []eviction {
 	host, r, c := task.Host(), &en.report, &h.engine.config
 	if c.Budgets || c.MaxHostFailures > 0 || host.Memory != nil {
@@ -118,7 +118,7 @@ func (h hosts) learnLocked(now time.Time, task sched.Task, en *entry) []eviction
 	return nil
 }
 
-// pausedLocked ends the jobs that wait for a host whose pause is too
+// pausedLocked ends the jobs that wait for a host with a pause too
 // long for them, or that has refused everything for too long.
 func (h hosts) pausedLocked(now time.Time, host *sched.Host, pause time.Duration) (out []eviction) {
 	until := host.PausedUntil()
@@ -151,6 +151,17 @@ func (h hosts) pauseLocked(now time.Time, key string, b *batch) *fault.HostPause
 		return &fault.HostPaused{Host: key, Until: until}
 	}
 	return nil
+}
+
+// outcomeOf returns a report as the scheduler understands it.
+func outcomeOf(r *job.Report) sched.Outcome {
+	switch r.Answer {
+	case job.Accepted:
+		return sched.Outcome{Verdict: sched.Accepted}
+	case job.Throttled:
+		return sched.Outcome{Verdict: sched.Throttled, Pause: r.Pause}
+	}
+	return sched.Outcome{Verdict: sched.Neutral}
 }
 
 // downHosts has the errors of the hosts that a batch has given up, by key.

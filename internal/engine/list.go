@@ -11,11 +11,9 @@ import (
 // gets exactly one of Done, Refuse, Rest and Copy, on any goroutine, but never one at the same
 // time as another of the same input.
 type List interface {
-	Len() int
-	// Host returns the key of the host of input i, or why it cannot be fetched.
-	Host(i int) (key string, err error)
-	// Context returns the context of input i's own, or nil.
-	Context(i int) context.Context
+	// Input returns the key of the host of input i, or why it cannot be fetched, and its own
+	// context, or nil.
+	Input(i int) (key string, ctx context.Context, err error)
 	// Distinct returns a text that equal inputs have in common. It is only called if the
 	// call is to run equal inputs once.
 	Distinct(i int) string
@@ -31,19 +29,18 @@ type List interface {
 	Copy(i, first int)
 }
 
-// RunList runs the jobs of a list and returns when all have their results. With dedup, equal
-// inputs are run once.
-func (e *Engine) RunList(ctx context.Context, inputs List, dedup bool) {
-	l := &list{inputs: inputs}
-	l.batch = e.newBatch(ctx)
+// RunList runs the jobs of a list of n inputs and returns when all have their results. With
+// dedup, equal inputs are run once.
+func (e *Engine) RunList(ctx context.Context, n int, inputs List, dedup bool) {
+	l := &list{batch: e.newBatch(ctx), inputs: inputs, n: n}
 	l.batch.sink = l
 	if dedup {
 		l.firsts = firsts{}
 	}
 	l.batch.start()
 	defer l.complete()
-	for first := 0; first < inputs.Len() && l.batch.ctx.Err() == nil; first += pushChunk {
-		l.push(first, min(first+pushChunk, inputs.Len()))
+	for l.pushed < n && l.batch.ctx.Err() == nil {
+		l.push(min(pushChunk, n-l.pushed))
 	}
 	l.batch.closeInput()
 	<-l.batch.settled
@@ -53,8 +50,10 @@ func (e *Engine) RunList(ctx context.Context, inputs List, dedup bool) {
 type list struct {
 	batch  *batch
 	inputs List
+	n      int
 
 	// Of the goroutine of the call:
+	pushed int
 	firsts firsts // nil: equal inputs are not looked for
 	copies []equal
 }
@@ -73,28 +72,30 @@ type candidate struct {
 	err   error  // why it is not queued
 }
 
-// push queues the inputs from first to end.
-func (l *list) push(first, end int) {
-	var candidates [pushChunk]candidate
-	n := 0
-	for i := first; i < end; i++ {
-		if l.isCopy(i) {
-			continue
+// push queues the next few inputs.
+func (l *list) push(few int) {
+	var buffer [pushChunk]candidate
+	candidates := buffer[:0]
+	for i := l.pushed; i < l.pushed+few; i++ {
+		if !l.isCopy(i) {
+			candidates = append(candidates, l.candidate(i))
 		}
-		candidates[n] = l.candidate(i)
-		n++
 	}
-	l.queue(candidates[:n])
-	for _, c := range candidates[:n] {
-		switch {
-		case c.err == nil:
-		case c.entry != nil:
-			l.batch.end(c.entry, c.err)
-			l.batch.ended(1)
-		default:
-			l.batch.refuse(c.id, c.err)
-			l.batch.ended(1)
+	l.pushed += few
+	l.queue(candidates)
+	for _, c := range candidates {
+		if c.err != nil {
+			l.end(c)
 		}
+	}
+}
+
+// end ends an input that was not queued.
+func (l *list) end(c candidate) {
+	if c.entry != nil {
+		l.batch.end(c.entry, c.err)
+	} else {
+		l.batch.refuse(c.id, c.err)
 	}
 }
 
@@ -111,8 +112,11 @@ func (l *list) isCopy(i int) bool {
 
 func (l *list) candidate(i int) candidate {
 	c := candidate{id: i}
-	c.key, c.err = l.batch.keepInput(l.inputs.Host(i))
-	if ctx := l.inputs.Context(i); ctx != nil && ctx.Done() != nil && c.err == nil {
+	var ctx context.Context
+	if c.key, ctx, c.err = l.inputs.Input(i); c.err == nil && l.batch.engine.config.HostLimits != nil {
+		c.err = l.batch.keepInput(c.key)
+	}
+	if ctx != nil && ctx.Done() != nil && c.err == nil {
 		c.entry = newEntry(i, l.inputs.Job(i), l.batch.started)
 		c.entry.key = c.key
 		l.batch.watch(c.entry)
@@ -144,7 +148,9 @@ func (l *list) queue(candidates []candidate) {
 func (l *list) complete() {
 	b := l.batch
 	b.close()
-	b.contain(func() { l.inputs.Rest(b.cancelled(), job.Tally{Waited: time.Since(b.started)}) })
+	if l.pushed < l.n || b.phase == stopped {
+		b.contain(func() { l.inputs.Rest(b.cancelled(), job.Tally{Waited: time.Since(b.started)}) })
+	}
 	for _, c := range l.copies {
 		l.inputs.Copy(c.index, c.first)
 	}
@@ -160,5 +166,3 @@ func (l *list) done(en *entry) { l.inputs.Done(en.id, en.job, en.tally) }
 func (l *list) refuse(id int, err error, tally job.Tally) { l.inputs.Refuse(id, err, tally) }
 
 func (l *list) awaits(int) bool { return false }
-
-func (l *list) endedLocked(time.Time) {}

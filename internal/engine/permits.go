@@ -45,7 +45,7 @@ func (p *permits) ask(r *run) {
 	}
 }
 
-// answer takes what Wait has returned: a permit, or the error of the job that could start.
+// answer takes the outcome of Wait: a permit, or the error of the job that could start.
 func (p *permits) answer(r *run, err error, panicked *fault.Panic) {
 	e := p.engine
 	e.mu.Lock()

@@ -76,7 +76,7 @@ func (r *results) add(f Finished) {
 
 // placeLocked puts a result among the unread when it is its turn.
 func (r *results) placeLocked(f Finished) {
-	r.bytes += f.Ran.Size()
+	r.bytes += f.size
 	if !r.config.InOrder {
 		r.unread = append(r.unread, f)
 		return
@@ -120,13 +120,13 @@ func (r *results) waitRoom(ctx context.Context) bool {
 	return false
 }
 
-// yielded is called when the loop is done with a result of the given size. It reports whether
+// yielded is called when the loop is done with a result. It reports whether
 // the lane is held, and may have to be held no longer.
-func (r *results) yielded(f Finished, size int) (held bool) {
+func (r *results) yielded(f Finished) (held bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.taken++
-	r.bytes -= size
+	r.bytes -= f.size
 	r.duplicates.forget(f)
 	// Waking the puller for each free place would cost a switch of goroutines for each input. It
 	// is woken when there is much room, or when no job waits for a slot.
@@ -138,7 +138,7 @@ func (r *results) yielded(f Finished, size int) (held bool) {
 	return r.held
 }
 
-// A hold is what is to be done with the lane of a stream.
+// A hold says how the lane of a stream is to change.
 type hold uint8
 
 const (

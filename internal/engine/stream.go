@@ -23,13 +23,15 @@ type Finished struct {
 	Job   job.Job   // as it was given
 	Ran   job.Job   // the one that was run: Job, or the first that it equals
 	Tally job.Tally // of Ran
+
+	size int // of the outcome
 }
 
 // RunStream runs the jobs of inputs and yields them as they end. The caller may use a job
 // again that was yielded, unless equal ones are run once.
 func (e *Engine) RunStream(ctx context.Context, inputs iter.Seq[job.Job], c StreamConfig, yield func(Finished) bool) {
 	s := &stream{batch: e.newBatch(ctx), pulled: make(chan struct{}), results: newResults(c, e.config.Limits.Slots)}
-	s.batch.sink = s
+	s.batch.sink, s.batch.onEndLocked = s, s.deliverLocked
 	s.batch.start()
 	defer s.finish()
 	go s.pull(inputs)
@@ -40,16 +42,15 @@ func (e *Engine) RunStream(ctx context.Context, inputs iter.Seq[job.Job], c Stre
 		}
 		for i, f := range finished {
 			finished[i] = Finished{} // a result that was yielded is the caller's alone
-			size := f.Ran.Size()
 			if !yield(f) {
 				return
 			}
-			s.release(f, size)
+			s.release(f)
 		}
 	}
 }
 
-// A stream is a batch whose inputs come from an iterator and whose results are yielded.
+// A stream is a batch that takes its inputs from an iterator and yields its results.
 // The input is read on a goroutine of its own, the puller; results are yielded on the caller's.
 type stream struct {
 	batch       *batch
@@ -130,8 +131,8 @@ func (s *stream) collect() []Finished {
 }
 
 // release is called when the loop is done with a result.
-func (s *stream) release(f Finished, size int) {
-	if !s.results.yielded(f, size) {
+func (s *stream) release(f Finished) {
+	if !s.results.yielded(f) {
 		return
 	}
 	e := s.batch.engine
@@ -160,13 +161,14 @@ func (s *stream) holdLocked(now time.Time) {
 	}
 }
 
-func (s *stream) done(en *entry) {
-	s.results.add(Finished{Index: en.id, Job: en.job, Ran: en.job, Tally: en.tally})
-}
+func (s *stream) done(en *entry) { en.size = en.job.Size() }
 
 func (s *stream) awaits(id int) bool { return s.results.awaits(id) }
 
-func (s *stream) endedLocked(now time.Time) {
+// deliverLocked makes a result ready to be yielded: after its request was learnt from,
+// as the loop may send the next one at once.
+func (s *stream) deliverLocked(now time.Time, en *entry) {
+	s.results.add(Finished{Index: en.id, Job: en.job, Ran: en.job, Tally: en.tally, size: en.size})
 	s.holdLocked(now)
 	if s.batch.left == 0 {
 		s.results.wake()

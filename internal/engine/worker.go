@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/batchhttp/fetch/internal/fault"
@@ -9,7 +10,7 @@ import (
 	"github.com/batchhttp/fetch/internal/sched"
 )
 
-// A worker runs one job after the other. It is the job.Turn of the one at hand.
+// A worker runs one job after the other. It is the job.Slot of the one at hand.
 type worker struct {
 	engine *Engine
 	run    *run
@@ -37,10 +38,10 @@ func (w *worker) loop() {
 		if !ok {
 			break
 		}
+		w.takeLocked(task, task.Lane().Owner.(*batch), now)
 		e.kickLocked(now)
-		w.takeLocked(task, now)
 		e.mu.Unlock()
-		w.runner.Run(w, w.entry.job, &w.entry.report)
+		w.runner.Run(w.turn(), w.entry.job, &w.entry.report)
 		now = w.handBack()
 	}
 	w.retire(now)
@@ -56,9 +57,9 @@ func (w *worker) retire(now time.Time) {
 	}
 }
 
-// takeLocked makes a task the one at hand.
-func (w *worker) takeLocked(task sched.Task, now time.Time) {
-	e, b := w.engine, task.Lane().Owner.(*batch)
+// takeLocked makes a task of a batch the one at hand.
+func (w *worker) takeLocked(task sched.Task, b *batch, now time.Time) {
+	e := w.engine
 	w.enter(b)
 	w.task = task
 	w.entry = b.takeLocked(task.ID)
@@ -69,6 +70,10 @@ func (w *worker) takeLocked(task sched.Task, now time.Time) {
 		first, _ := e.deadlines.next()
 		e.alarm.set(now, first)
 	}
+}
+
+func (w *worker) turn() job.Turn {
+	return job.Turn{Context: w.ctx, Cancel: w.cancel, Tally: w.entry.tally, Deadline: w.batch.deadline, Slot: w}
 }
 
 // enter makes the worker's context one of the batch, and one that has not
@@ -103,8 +108,9 @@ func (w *worker) handBack() time.Time {
 	if again {
 		evictions = append(evictions, b.queueAgainLocked(now, en)...)
 	} else {
-		b.endedLocked(now, 1)
-		recycle(en)
+		b.endedLocked(now, en)
+		en.job = nil
+		entries.Put(en)
 	}
 	if len(evictions) == 0 {
 		return now
@@ -144,7 +150,7 @@ func (w *worker) releaseLocked(now time.Time) []eviction {
 	return w.engine.hosts.learnLocked(now, w.task, en)
 }
 
-// abandon ends a worker whose goroutine the caller's code has ended.
+// abandon ends a worker after the caller's code has ended its goroutine.
 func (w *worker) abandon() {
 	b, en := w.batch, w.entry
 	if en == nil {
@@ -156,35 +162,27 @@ func (w *worker) abandon() {
 		// Before the batch can settle: nobody would raise it then.
 		b.abort(fault.AsPanic(value))
 	}
-	en.report.Down = nil                  // the rest of what the host has told holds
+	en.report.Down = nil                  // the rest of the report holds
 	fault.Contain(func() { en.end(err) }) // a second panic, or Goexit, says nothing new
 	w.record(false)
 	e := w.engine
 	e.mu.Lock()
 	now := time.Now()
 	evictions := w.releaseLocked(now)
-	b.endedLocked(now, 1)
+	b.endedLocked(now, en)
 	w.retire(now)
 	for _, v := range evictions {
 		v.finish()
 	}
 }
 
-// Context is that of job.Turn, as are the methods below.
-func (w *worker) Context() context.Context { return w.ctx }
-
-func (w *worker) Cancel(cause error) { w.cancel(cause) }
-
+// Cancelled is that of job.Slot, as are the methods below.
 func (w *worker) Cancelled() error {
 	if w.batch.ctx.Err() == nil {
 		return nil
 	}
 	return w.batch.cancelled()
 }
-
-func (w *worker) Tally() job.Tally { return w.entry.tally }
-
-func (w *worker) Fits(t time.Time) bool { return w.batch.fits(t) }
 
 func (w *worker) Pay() bool {
 	w.engine.mu.Lock()
@@ -196,4 +194,62 @@ func (w *worker) GivenUp() bool {
 	w.engine.mu.Lock()
 	defer w.engine.mu.Unlock()
 	return w.batch.givesUpLocked(time.Now(), w.task.Host())
+}
+
+// An entry is a job's place in its batch. It belongs to the worker that runs the job,
+// otherwise to the batch, under Engine.mu.
+type entry struct {
+	id     int
+	job    job.Job
+	tally  job.Tally
+	report job.Report // of the last request
+
+	key       string        // of the host that it waits for
+	era       int           // of the lane when it was queued
+	since     time.Time     // when it began to wait
+	due       time.Time     // when its back-off is over
+	remaining time.Duration // of the timeout of the attempt
+	size      int           // of the outcome, in a stream
+
+	unwatch func() bool // the job's own context; nil: it is not watched
+	expired *error      // set when that ends while the entry does not wait
+}
+
+// entries has entries that nobody refers to any more.
+var entries = sync.Pool{New: func() any { return new(entry) }}
+
+// newEntry returns an entry that waits since the given time.
+func newEntry(id int, j job.Job, since time.Time) *entry {
+	en := entries.Get().(*entry)
+	*en = entry{id: id, job: j, since: since}
+	return en
+}
+
+// begin counts a request that starts. timeout is that of an attempt.
+func (en *entry) begin(now time.Time, timeout time.Duration) {
+	en.tally.Waited += now.Sub(en.since)
+	if en.report.Next != job.Hop {
+		en.tally.Attempts++
+		en.remaining = timeout
+	}
+	en.report = job.Report{}
+}
+
+// took counts the time of a request. The rest of the timeout is for the hops that follow;
+// no rest is a timeout at once.
+func (en *entry) took(d time.Duration) {
+	en.tally.Took += d
+	if en.remaining > 0 {
+		en.remaining = max(en.remaining-d, time.Nanosecond)
+	}
+}
+
+// end ends the job of an entry that nobody else can reach any more. It runs code of the
+// caller's.
+func (en *entry) end(err error) {
+	if en.unwatch != nil { // first: a body may panic, and close waits for the watchers
+		en.unwatch()
+		en.unwatch = nil
+	}
+	en.job.End(err)
 }

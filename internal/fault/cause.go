@@ -8,7 +8,7 @@ import (
 	"github.com/batchhttp/fetch/internal/retry"
 )
 
-// CauseOf returns what an error leaves open to a retry.
+// CauseOf returns the cause of an error, as far as it decides about a retry.
 func CauseOf(err error) retry.Cause {
 	var op *net.OpError
 	var dns *net.DNSError
@@ -37,7 +37,7 @@ func CauseOf(err error) retry.Cause {
 }
 
 // IsConnectFailure reports whether an attempt without an answer counts for
-// WithMaxHostFailures. cause is what CauseOf says of err.
+// WithMaxHostFailures. cause is that of CauseOf(err).
 func IsConnectFailure(err error, cause retry.Cause) bool {
 	if is[*callerError](err) || IsShortage(err) {
 		return false

@@ -1,5 +1,5 @@
-// Package fault says what an error counts as: its sentinel, its text, which is fit to be
-// shown to anybody, and what it leaves open to a retry. It also carries the panics of the
+// Package fault gives errors their kinds: a sentinel, a text that is fit to be
+// shown to anybody, and a cause that decides about a retry. It also carries the panics of the
 // caller's code from the goroutine where they happened to the caller's own.
 //
 // It knows the errors of net, crypto/tls and net/http, and nothing of URLs, hosts or
@@ -27,8 +27,8 @@ var (
 	ErrHostPaused   = errors.New("host paused")
 )
 
-// New returns an error with the sentinel kind, or none if that is nil, and the given cause,
-// whose text it makes fit to be shown.
+// New returns an error with the sentinel kind, or none if that is nil, and the given cause.
+// Its text is fit to be shown.
 func New(kind, cause error) error { return &failure{kind, cause} }
 
 type failure struct {
@@ -114,7 +114,7 @@ func is[T error](err error) bool {
 	return ok
 }
 
-// HostPaused is the error of a URL whose host asked not to be called for too long.
+// HostPaused is the error of a URL after its host asked not to be called for too long.
 type HostPaused struct {
 	Host  string
 	Until time.Time

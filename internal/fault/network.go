@@ -13,10 +13,10 @@ import (
 	"syscall"
 )
 
-// InvalidRead is the error of a reader that returned an impossible count.
-var InvalidRead = errors.New("body returned an invalid count from Read")
+// ErrInvalidRead is the error of a reader that returned an impossible count.
+var ErrInvalidRead = errors.New("body returned an invalid count from Read")
 
-// OfSend returns an error of a RoundTripper with what it counts as.
+// OfSend returns an error of a RoundTripper with its kind.
 func OfSend(err error) error {
 	switch {
 	case errors.Is(err, ErrBlocked):
@@ -33,7 +33,7 @@ func OfSend(err error) error {
 	return New(ErrProtocol, err)
 }
 
-// OfRead returns an error of reading a body with what it counts as.
+// OfRead returns an error of reading a body with its kind.
 func OfRead(err error, protoMajor int) error {
 	switch {
 	case is[*failure](err):
@@ -49,10 +49,10 @@ func OfRead(err error, protoMajor int) error {
 	return New(ErrProtocol, err)
 }
 
-// isUndecodable reports whether a body came, but is not what it says it is.
+// isUndecodable reports whether a body came, but breaks the rules of its coding.
 func isUndecodable(err error) bool {
 	return errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || is[flate.CorruptInputError](err) ||
-		err == InvalidRead || err == io.ErrNoProgress
+		err == ErrInvalidRead || err == io.ErrNoProgress
 }
 
 func isEOF(err error) bool {

@@ -6,7 +6,7 @@ import (
 	"runtime/debug"
 )
 
-// The errors of URLs whose code of the caller's has not returned.
+// The errors of URLs after code of the caller's that has not returned.
 var (
 	Exited   = New(nil, errors.New("runtime.Goexit was called"))
 	Panicked = New(nil, errors.New("code of the caller panicked"))
@@ -28,7 +28,7 @@ func AsPanic(value any) *Panic {
 }
 
 // Contain runs f, code of the caller's, on a goroutine of its own, since only that
-// stops runtime.Goexit. It reports whether f returned, and with what it panicked.
+// stops runtime.Goexit. It reports whether f returned, and returns its panic.
 func Contain(f func()) (panicked *Panic, returned bool) {
 	done := make(chan struct{})
 	go func() {

@@ -1,4 +1,4 @@
-// Package job is the door between the engine, which runs jobs without knowing what they do,
+// Package job is the door between the engine, which runs jobs without knowledge of HTTP,
 // and the attempts that they are. Both sides import it, and neither imports the other.
 package job
 
@@ -13,7 +13,7 @@ type Job interface {
 	// Host returns the key of the host that the next request goes to, or why there cannot be
 	// one.
 	Host() (key string, err error)
-	// Context returns the job's own context, whose end ends the job wherever it is, or nil.
+	// Context returns the job's own context, or nil. Its end ends the job, wherever that is.
 	Context() context.Context
 	// Distinct returns a text that equal jobs have in common; "" if the job equals no other.
 	Distinct() string
@@ -32,33 +32,41 @@ type Runner interface {
 	Run(t Turn, j Job, r *Report)
 }
 
-// A Turn is the time in which a job holds a slot. Its methods are for the goroutine of
-// Runner.Run.
-type Turn interface {
+// A Turn is the time in which a job holds a slot.
+type Turn struct {
 	// Context ends with the batch and with the timeout of the attempt.
-	Context() context.Context
-	// Cancel ends Context. The worker makes a new one for the turn after this.
-	Cancel(cause error)
+	Context context.Context
+	// Cancel ends Context, and may do so after the turn. The next turn has another.
+	Cancel context.CancelCauseFunc
+	// Tally has the counts so far, with the attempt that this turn belongs to.
+	Tally Tally
+	// Deadline is that of the batch; zero is none.
+	Deadline time.Time
+	Slot
+}
+
+// Fits reports whether an instant is before the deadline of the batch.
+func (t *Turn) Fits(at time.Time) bool { return t.Deadline.IsZero() || at.Before(t.Deadline) }
+
+// A Slot answers for the engine during a turn. Its methods are for the goroutine of
+// Runner.Run.
+type Slot interface {
 	// Cancelled returns the error of the batch if that has ended, or nil.
 	Cancelled() error
-	// Tally returns what has been counted so far, with the attempt that this turn belongs to.
-	Tally() Tally
-	// Fits reports whether t is before the deadline of the batch.
-	Fits(t time.Time) bool
 	// Pay takes a retry from the budget of the host, and reports whether there was one.
 	Pay() bool
 	// GivenUp reports whether the host has refused everything for too long.
 	GivenUp() bool
 }
 
-// A Tally is what the engine counts of a job.
+// A Tally has the counts of the engine for a job.
 type Tally struct {
 	Attempts int           // begun
 	Waited   time.Duration // without a slot
 	Took     time.Duration // in slots
 }
 
-// A Report says what a request has taught about its host, and what follows for its job.
+// A Report has the lessons of a request about its host, and the next step of its job.
 type Report struct {
 	Answer Answer
 	// Pause is how long a host that throttles asked to wait; 0 is that it did not say.
@@ -73,7 +81,7 @@ type Report struct {
 	After time.Duration // before the job is to run again
 }
 
-// An Answer is what a host says about its requests by answering one.
+// An Answer is the message of a response about the host of the request.
 type Answer uint8
 
 const (
@@ -83,7 +91,7 @@ const (
 	Throttled               // the host asks for fewer requests
 )
 
-// Next is what follows a request.
+// Next is the step after a request.
 type Next uint8
 
 const (

@@ -25,7 +25,7 @@ type Policy struct {
 	Jar bool
 }
 
-// A Chain is what goes along from one redirect of a URL to the next.
+// A Chain goes along from one redirect of a URL to the next.
 type Chain struct {
 	// header has the fields that the caller set and that may still be sent: no cookies of the
 	// jar and nothing of a RequestFunc, which each request gets anew.
@@ -44,8 +44,11 @@ func (c *Chain) Left() bool { return c.left }
 // response is the result itself, with an error when it should have been followed but must
 // not be.
 func (p *Policy) Next(c *Chain, req *http.Request, resp *http.Response, hops int) (*http.Request, error) {
+	if resp.StatusCode < 300 || resp.StatusCode > 399 || p.Max == 0 {
+		return nil, nil
+	}
 	method, keepBody, ok := change(req, resp.StatusCode)
-	if !ok || p.Max == 0 {
+	if !ok {
 		return nil, nil
 	}
 	location := resp.Header.Get("Location")

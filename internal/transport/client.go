@@ -100,6 +100,12 @@ func (c *Client) newTransport(config Config) *http.Transport {
 	return t
 }
 
+// mostDials returns how often one request may connect. net/http connects anew, at once and
+// without end, as long as an HTTP/2 server hands the request back (GOAWAY, or a reset with
+// PROTOCOL_ERROR). It also does when others have taken all places on the new connection,
+// which with n in flight and s places can happen n/s times.
+func mostDials(concurrency int) int { return 16 + concurrency/16 }
+
 // CloseIdle closes the connections that no request uses.
 func (c *Client) CloseIdle() { c.transport.CloseIdleConnections() }
 
@@ -117,37 +123,4 @@ func (c *Client) Close() {
 	for conn := range conns {
 		conn.Conn.Close()
 	}
-}
-
-func (c *Client) track(conn net.Conn, err error) (net.Conn, error) {
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		conn.Close()
-		return nil, net.ErrClosed
-	}
-	tracked := &trackedConn{Conn: conn, owner: c, closed: make(chan struct{})}
-	c.conns[tracked] = struct{}{}
-	return tracked, nil
-}
-
-type trackedConn struct {
-	net.Conn
-	owner *Client
-
-	closing sync.Once
-	closed  chan struct{}
-}
-
-func (c *trackedConn) Close() error {
-	c.closing.Do(func() {
-		c.owner.mu.Lock()
-		delete(c.owner.conns, c)
-		c.owner.mu.Unlock()
-		close(c.closed)
-	})
-	return c.Conn.Close()
 }

@@ -7,14 +7,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
-
-// mostDials returns how often one request may connect. net/http connects anew, at once and
-// without end, as long as an HTTP/2 server hands the request back (GOAWAY, or a reset with
-// PROTOCOL_ERROR). It also does when others have taken all places on the new connection,
-// which with n in flight and s places can happen n/s times.
-func mostDials(concurrency int) int { return 16 + concurrency/16 }
 
 var errHandedBack = errors.New("the server hands the request back on every connection")
 
@@ -91,4 +86,127 @@ func (c *Client) secure(ctx context.Context, network, address string) (net.Conn,
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: conn.RemoteAddr(), Err: err}
 	}
 	return secured, nil
+}
+
+// senderKey is the key of the *sender in the context of requests.
+type senderKey struct{}
+
+// A sender is what dials know of the requests that they are for: one after the other, in
+// one context.
+type sender struct {
+	ctx context.Context
+
+	mu        sync.Mutex
+	dials     int           // for the request at hand
+	http1Only bool          // net/http gives it no connection of another request
+	alone     bool          // it connects by itself: it is http1Only, or has waited already
+	over      chan struct{} // closed when the request has its response, or none; nil: nobody waits for that
+}
+
+// NewContext returns a context for the requests of one sender, which sends one after the
+// other. net/http dials in a context that has the values of the request's but goes on when
+// that ends: the value that NewContext adds lets dials find out.
+func NewContext(parent context.Context) context.Context {
+	s := &sender{ctx: parent}
+	return context.WithValue(parent, senderKey{}, s)
+}
+
+func senderOf(ctx context.Context) *sender {
+	s, _ := ctx.Value(senderKey{}).(*sender)
+	return s
+}
+
+// withSender returns a context that ends with that of the sender, too.
+func withSender(ctx context.Context, timeout time.Duration) (context.Context, func()) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	s := senderOf(ctx)
+	if s == nil {
+		return ctx, cancel
+	}
+	stop := context.AfterFunc(s.ctx, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// begin is called when a request is about to be sent.
+func (s *sender) begin(req *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dials = 0
+	s.http1Only = req.Header["Upgrade"] != nil
+	s.alone = s.http1Only
+}
+
+// end is called when the request has its response, or none.
+func (s *sender) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over != nil {
+		close(s.over)
+		s.over = nil
+	}
+}
+
+func (s *sender) needsHTTP1() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.http1Only
+}
+
+// countDial counts a dial, and reports whether it is one of the first most.
+func (s *sender) countDial(most int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dials++
+	return s.dials <= most
+}
+
+// wait returns a channel that is closed at the end of the request, or nil if the request is
+// to connect by itself.
+func (s *sender) wait() (over <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.alone {
+		return nil
+	}
+	s.alone = true
+	if s.over == nil {
+		s.over = make(chan struct{})
+	}
+	return s.over
+}
+
+func (c *Client) track(conn net.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		conn.Close()
+		return nil, net.ErrClosed
+	}
+	tracked := &trackedConn{Conn: conn, owner: c, closed: make(chan struct{})}
+	c.conns[tracked] = struct{}{}
+	return tracked, nil
+}
+
+type trackedConn struct {
+	net.Conn
+	owner *Client
+
+	closing sync.Once
+	closed  chan struct{}
+}
+
+func (c *trackedConn) Close() error {
+	c.closing.Do(func() {
+		c.owner.mu.Lock()
+		delete(c.owner.conns, c)
+		c.owner.mu.Unlock()
+		close(c.closed)
+	})
+	return c.Conn.Close()
 }

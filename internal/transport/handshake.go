@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"sync"
@@ -101,5 +102,55 @@ func (h *handshakes) close() {
 		if first.forget != nil {
 			first.forget.Stop()
 		}
+	}
+}
+
+// shares reports whether the request that dials gets the connection of another's
+// handshake. net/http gives one of HTTP/2 to all that wait, without a word to their
+// dials: this one returns when the request is over. It does so once for a request, as
+// a connection may have room for a few only.
+func (s *sender) shares(ctx context.Context, first *handshake, patience time.Duration) bool {
+	over := s.wait()
+	if over == nil {
+		return false
+	}
+	if isClosed(first.ended) { // the connection may have been given away, and have no room left
+		return s.getsConn(ctx, first, over, time.After(handover))
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-first.ended:
+		return s.getsConn(ctx, first, over, nil) // net/http gives it the connection too
+	case <-ctx.Done():
+		return true
+	case <-over:
+	case <-timer.C:
+	}
+	return isClosed(over)
+}
+
+// getsConn is shares for the time after the handshake.
+func (s *sender) getsConn(ctx context.Context, first *handshake, over <-chan struct{}, expired <-chan time.Time) bool {
+	if isClosed(over) || first.conn == nil {
+		return isClosed(over)
+	}
+	select {
+	case <-over:
+	case <-ctx.Done():
+	case <-first.conn.closed: // before it could be given away
+		return false
+	case <-expired:
+		return false
+	}
+	return true
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
