@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -595,6 +596,30 @@ func ExampleWithBodyFunc() {
 
 // Send headers with every request. Secrets such as Authorization do not
 // follow a redirect to another host.
+func ExampleWithDecoder() {
+	// A server that sends base64 to whoever asks for it. Real codings are br and zstd.
+	api := web{"api.example.com": func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("asked for", r.Header.Get("Accept-Encoding"))
+		w.Header().Set("Content-Encoding", "base64")
+		fmt.Fprint(w, base64.StdEncoding.EncodeToString([]byte("hello")))
+	}}
+	urls := []string{"https://api.example.com/"}
+	client := fetch.WithClient(&http.Client{Transport: api})
+
+	for _, r := range fetch.FetchAll(context.Background(), urls, client) {
+		fmt.Printf("%s in %q\n", r.Body, r.Header.Get("Content-Encoding"))
+	}
+	undo := func(r io.Reader) (io.Reader, error) { return base64.NewDecoder(base64.StdEncoding, r), nil }
+	for _, r := range fetch.FetchAll(context.Background(), urls, client, fetch.WithDecoder("base64", undo)) {
+		fmt.Printf("%s in %q\n", r.Body, r.Header.Get("Content-Encoding"))
+	}
+	// Output:
+	// asked for gzip
+	// aGVsbG8= in "base64"
+	// asked for gzip, base64
+	// hello in ""
+}
+
 func ExampleWithHeader() {
 	show := func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, r.Host, ": ", r.UserAgent(), ", ", cmp.Or(r.Header.Get("Authorization"), "no token"))

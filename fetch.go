@@ -13,6 +13,9 @@
 //		fmt.Println(r.StatusCode, r.URL, len(r.Body))
 //	}
 //
+// Bodies come whole, and decoded from gzip, deflate and the codings of [WithDecoder];
+// a coding that is not known stays in the Header.
+//
 // # Limits
 //
 // At most [WithConcurrency] requests are in flight. A request takes one of

@@ -354,6 +354,10 @@ func WithMaxHostFailures(n int) Option {
 // WithMaxBody limits the decoded body of one response to n bytes; a longer
 // one is [ErrBodyTooLarge]. n must not be negative; 0 is no limit. The
 // default is 10 MiB, and no limit under [WithBodyFunc].
+//
+// So is one for which 8·n + 1 MiB of encoded bytes are not enough, in any of its
+// codings, and one with more than n bytes, or 1 MiB if n is less, behind the end of the encoded
+// ones. A body without a coding that is known counts as it comes.
 func WithMaxBody(n int64) Option {
 	return optionFunc(func(c *config) error {
 		if n < 0 {
@@ -397,16 +401,23 @@ func WithHeader(key, value string) Option {
 	})
 }
 
-// WithDecoder undoes the content coding of a body with open, and asks servers for
-// that coding beside gzip. The codings gzip and deflate are known without it, and one
-// that is given here takes their place. A coding is a token such as "br", in any
-// case; the aliases "x-gzip" and "x-compress" are "gzip" and "compress". "identity", "*",
-// whatever is no token and a nil open are errors. WithDecoder adds to the codings;
-// for a coding that is given twice the last counts. The default is none.
+// WithDecoder undoes the content coding of bodies with open, and asks servers for that
+// coding beside gzip. gzip and deflate are known without it; a decoder for them
+// takes the place of the known one. coding is a token such as "br" or "zstd", in any case;
+// "x-gzip" and "x-compress" are "gzip" and "compress". "identity", "*", anything that
+// is no token, and a nil open are errors. WithDecoder adds up, but of two for one
+// coding the last counts. The default is none.
 //
-// open gets the encoded body and returns a reader of the decoded body; with
-// github.com/klauspost/compress/zstd and github.com/andybalholm/brotli:
+// open gets an encoded body, which is not empty, and returns a reader of the decoded one.
+// The reader is closed with the response if it is an [io.Closer], and may use goroutines that
+// end then. An error of open or of that reader is
+// [ErrProtocol], or [ErrTruncated] if it is [io.ErrUnexpectedEOF], unless reading the
+// response has failed: then it is the error of that. open may be called from several goroutines
+// at once. With github.com/andybalholm/brotli and github.com/klauspost/compress/zstd:
 //
+//	fetch.WithDecoder("br", func(r io.Reader) (io.Reader, error) {
+//		return brotli.NewReader(r), nil
+//	})
 //	fetch.WithDecoder("zstd", func(r io.Reader) (io.Reader, error) {
 //		d, err := zstd.NewReader(r)
 //		if err != nil {
@@ -414,19 +425,13 @@ func WithHeader(key, value string) Option {
 //		}
 //		return d.IOReadCloser(), nil
 //	})
-//	fetch.WithDecoder("br", func(r io.Reader) (io.Reader, error) {
-//		return brotli.NewReader(r), nil
-//	})
 //
-// The reader is closed when the response is, if it is an [io.Closer]. An error of open
-// or of the reader is [ErrProtocol], and [io.ErrUnexpectedEOF] is [ErrTruncated],
-// unless reading the response has failed: then it is that. open is not called for an
-// empty body, and may be called from several goroutines at once. All reads from
-// r must be made by open, by the reader, or by goroutines that end when the reader is closed.
-//
-// Nothing is asked for, and nothing decoded, when the request has an
-// Accept-Encoding of the caller's, of [WithHeader] or of [WithRequestFunc], when it has a
-// Range, and when it is a HEAD.
+// A request with an Accept-Encoding or Range of the caller's, be it from the request
+// itself, from [WithHeader] or from [WithRequestFunc], and one with HEAD, asks for
+// nothing, and the body is as it was sent. The same holds for a [WithClient] client with
+// DisableCompression set in its *http.Transport, unless there is a decoder: then only
+// the coding of that is asked for. Behind any other RoundTripper the body comes as that returns it, and is
+// decoded unless its response has Uncompressed set.
 func WithDecoder(coding string, open func(io.Reader) (io.Reader, error)) Option {
 	return optionFunc(func(c *config) error {
 		name := body.CodingName(coding)

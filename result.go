@@ -33,13 +33,20 @@ type Result struct {
 
 	// StatusCode, Proto and Header are those of the last response head that
 	// the last attempt received, whatever Err is. They are zero without one.
+	// Of a body that was decoded the Header has no Content-Length any more, and
+	// Content-Encoding names the codings that are left, if any are.
 	StatusCode int
 	Proto      string // such as "HTTP/1.1" or "HTTP/2.0"
 	Header     http.Header
 
-	// Body is the whole body, decoded. It is nil when Err is not, unless that is
+	// Body is the whole body. It is nil when Err is not, unless that is
 	// a [StatusError] under [WithStatusErrors], and when [WithBodyFunc] got the body.
 	// With [WithDedup] equal URLs share one slice.
+	//
+	// It is decoded from gzip and deflate and the codings of [WithDecoder], from the
+	// last on, as far as they are known: when Header has a Content-Encoding, the body is in that.
+	// It is as the server sent it when the request had an Accept-Encoding or
+	// Range of the caller's. Bytes behind the end of a coding are ignored, as in browsers.
 	Body []byte
 	// Err is nil or an [*Error].
 	Err error
@@ -79,7 +86,8 @@ func (r Result) OK() bool {
 	return r.Err == nil && target.StatusOK(r.StatusCode)
 }
 
-// JSON decodes the body into v, as [json.Unmarshal] does. It returns r.Err
+// JSON decodes the body into v, as [json.Unmarshal] does. A byte order mark before it
+// is ignored. It returns r.Err
 // when that is set, an [*Error] with a [*StatusError] for a status outside
 // 200–299, and an [*Error] with the decoding error when the body does not fit v.
 func (r Result) JSON(v any) error {
@@ -202,10 +210,12 @@ var (
 	ErrTimeout = fault.ErrTimeout
 	// ErrBodyTooLarge: the decoded body is longer than [WithMaxBody] allows.
 	ErrBodyTooLarge = fault.ErrBodyTooLarge
-	// ErrTruncated: the body ended before the end that was announced.
+	// ErrTruncated: the body ended before the end that was announced, by the message
+	// or by the coding that it is in.
 	ErrTruncated = fault.ErrTruncated
-	// ErrProtocol: the server did not speak HTTP as it must. An error of a
-	// RoundTripper that is no error of net/http does not match it.
+	// ErrProtocol: the server did not speak HTTP as it must, or sent a body that is
+	// not in the coding that it names. An error of a RoundTripper that is no error of
+	// net/http does not match it.
 	ErrProtocol = fault.ErrProtocol
 	// ErrRedirect: a redirect that cannot or must not be followed. The Result
 	// has its status and header.

@@ -185,7 +185,7 @@ func (w *runner) receive(ctx context.Context, req *http.Request, resp *http.Resp
 	c, x := w.config, w.x
 	refused := c.StatusErrors && !target.StatusOK(resp.StatusCode)
 	toFunc := c.BodyFunc != nil && !refused
-	if err := w.decode(req, resp, toFunc); err != nil {
+	if err := w.decode(ctx, req, resp, toFunc); err != nil {
 		x.fail(err)
 		return
 	}
@@ -212,7 +212,7 @@ func (w *runner) readError(err error) error {
 
 // decode undoes the codings that the request has asked for by itself. Anything else is as the
 // server sent it, as in net/http.
-func (w *runner) decode(req *http.Request, resp *http.Response, toFunc bool) error {
+func (w *runner) decode(ctx context.Context, req *http.Request, resp *http.Response, toFunc bool) error {
 	if !w.x.asks || resp.Header["Content-Encoding"] == nil {
 		return nil
 	}
@@ -220,7 +220,7 @@ func (w *runner) decode(req *http.Request, resp *http.Response, toFunc bool) err
 	if toFunc {
 		limit = w.config.MaxRead
 	}
-	err := w.client.codings.Undo(req.Method, resp, limit)
+	err := w.client.codings.Undo(ctx, req.Method, resp, limit)
 	w.x.Header = resp.Header
 	return err
 }

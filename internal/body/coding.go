@@ -1,6 +1,7 @@
 package body
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -65,8 +66,9 @@ func CodingName(coding string) string {
 
 // Undo makes resp a response without those of its codings that are known, from the last one
 // on, as the last was applied last. What it cannot undo stays in the header, which is replaced,
-// as it may be shared. limit is that of the decoded body; 0 is no limit.
-func (c *Codings) Undo(method string, resp *http.Response, limit int64) error {
+// as it may be shared. limit is that of the decoded body; 0 is no limit. The end of ctx, that
+// of the request, ends the decoding too.
+func (c *Codings) Undo(ctx context.Context, method string, resp *http.Response, limit int64) error {
 	lines := resp.Header["Content-Encoding"]
 	if len(lines) == 0 || resp.Uncompressed || None(method, resp.StatusCode) {
 		return nil
@@ -86,7 +88,7 @@ func (c *Codings) Undo(method string, resp *http.Response, limit int64) error {
 	}
 	if len(openers) > 0 {
 		delete(resp.Header, "Content-Length")
-		resp.Body = newDecoded(resp.Body, openers, limit)
+		resp.Body = newDecoded(ctx, resp.Body, openers, limit)
 		resp.ContentLength, resp.Uncompressed = -1, true
 	}
 	return nil
@@ -139,10 +141,10 @@ type decoded struct {
 	message   io.Closer
 }
 
-func newDecoded(message io.ReadCloser, openers []opener, limit int64) *decoded {
+func newDecoded(ctx context.Context, message io.ReadCloser, openers []opener, limit int64) *decoded {
 	d := &decoded{Reader: message, message: message}
 	for _, open := range openers {
-		l := newLayer(d.Reader, open, limit)
+		l := newLayer(ctx, d.Reader, open, limit)
 		d.layers = append(d.layers, l)
 		d.Reader = l
 	}

@@ -50,7 +50,7 @@ func (m *members) Read(p []byte) (int, error) {
 		case err != io.EOF:
 			return n, err
 		case n > 0:
-			return n, nil // what follows the member may not be there yet
+			return n, nil // the next member may not have come yet
 		case !beginsMember(m.input, 2): // a single byte is no reason to doubt what has come
 			gzipPool.Put(m.gz)
 			m.gz = nil

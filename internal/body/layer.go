@@ -2,6 +2,7 @@ package body
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,17 +12,17 @@ import (
 	"github.com/batchhttp/fetch/internal/fault"
 )
 
-// An opener returns what undoes a coding of the layer's input, of which there is at least
-// one byte. It reads that by l.input, or through a sharedReader.
+// An opener returns a decoder of the layer's input, which has at least one byte. The library's
+// own read l.input, the caller's a sharedReader.
 type opener func(l *layer) (io.Reader, error)
 
-// mostSlack is how much encoded bytes can always be more than the decoded ones: the headers
-// of codings, empty members and blocks, and what is behind the end and ignored.
+// mostSlack is how many more encoded bytes there may always be than decoded ones: headers of
+// codings, empty members and blocks, and bytes behind the end.
 const mostSlack = 1 << 20
 
-// A layer undoes one coding. It is opened by the first Read. Bytes behind the end of what
-// is encoded are ignored, as browsers do, but read, since only the end of the message tells
-// that it is whole.
+// A layer undoes one coding. It is opened by the first Read. Bytes behind the end of the
+// encoded ones are ignored, as browsers do, but read, since only the end of the message
+// tells that it is whole.
 type layer struct {
 	open opener
 	tail int64 // bytes that may be behind the end
@@ -31,14 +32,14 @@ type layer struct {
 	input *bufio.Reader // of below
 
 	decoder io.Reader // nil: not open
-	ended   bool      // the decoder, which is not the message yet
+	ended   bool      // the decoder; the message may have more
 	err     error
 }
 
 // newLayer returns a layer over below for a body with the given limit. The bytes that are
 // encoded are bounded too: a coding within another can be long and become nothing.
-func newLayer(below io.Reader, open opener, limit int64) *layer {
-	l := &layer{open: open, tail: max(limit, mostSlack), below: bounded{r: below, left: math.MaxInt64}}
+func newLayer(ctx context.Context, below io.Reader, open opener, limit int64) *layer {
+	l := &layer{open: open, tail: max(limit, mostSlack), below: bounded{ctx: ctx, r: below, left: math.MaxInt64}}
 	if limit > 0 && limit < math.MaxInt64/16 {
 		l.below.left = 8*limit + mostSlack
 	}
@@ -60,7 +61,7 @@ func (l *layer) Read(p []byte) (int, error) {
 	n, err := readSome(l.decoder, p)
 	switch {
 	case err == io.EOF:
-		l.ended = true // what has been decoded need not wait for the end of the message
+		l.ended = true // the decoded bytes need not wait for the end of the message
 	case err != nil:
 		l.err = l.cause(err)
 	}
@@ -79,7 +80,7 @@ func (l *layer) start() error {
 	return err
 }
 
-// end reads what is behind the end.
+// end reads the bytes behind the end.
 func (l *layer) end() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -90,8 +91,8 @@ func (l *layer) end() error {
 	return err
 }
 
-// cause returns what an error of the decoder counts as. If reading what it decodes has failed,
-// that is the cause, whatever the decoder makes of it.
+// cause returns an error of the decoder with its sentinel. If reading the encoded bytes has
+// failed, that is the cause, whatever the decoder makes of it.
 func (l *layer) cause(err error) error {
 	if l.mu.TryLock() { // or it is being read, and has not failed
 		defer l.mu.Unlock()
@@ -120,14 +121,19 @@ func (s sharedReader) Read(p []byte) (int, error) {
 	return s.l.input.Read(p)
 }
 
-// A bounded reads from r no more than left bytes. Errors stick.
+// A bounded reads from r no more than left bytes. Errors stick. It looks at the context itself: a
+// layer can make so much of a message which has been read that nothing else does.
 type bounded struct {
+	ctx  context.Context
 	r    io.Reader
 	left int64
 	err  error
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
+	if b.err == nil && b.ctx.Err() != nil {
+		b.err = context.Cause(b.ctx)
+	}
 	if b.err != nil {
 		return 0, b.err
 	}

@@ -3,7 +3,9 @@ module github.com/batchhttp/fetch/internal/compat
 go 1.26.0
 
 require (
+	github.com/andybalholm/brotli v1.3.0
 	github.com/batchhttp/fetch v0.0.0
+	github.com/klauspost/compress v1.20.4
 	github.com/mccutchen/go-httpbin/v2 v2.26.0
 	go.uber.org/goleak v1.3.0
 )
