@@ -615,6 +615,9 @@ func addHeader(h http.Header, key, value string) error {
 		return fmt.Errorf("WithHeader(%q, …): the value has a control character", key)
 	}
 	key = http.CanonicalHeaderKey(key)
+	if _, err := target.CleanHost(value); key == "Host" && err != nil {
+		return errors.New(`WithHeader("Host", …): not a host`)
+	}
 	switch {
 	case key == "Host" && h.Get(key) != "" && h.Get(key) != value:
 		return errors.New(`WithHeader("Host", …): given twice`)

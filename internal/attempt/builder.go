@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 
 	"github.com/batchhttp/fetch/internal/fault"
@@ -58,10 +59,11 @@ func (b *builder) build(ctx context.Context, x *Exchange) (*http.Request, error)
 // get returns the GET for a URL. It is a copy of the runner's template, which is
 // cheaper than http.NewRequest; the headers are shared where nobody can change them.
 func (b *builder) get(x *Exchange) (*http.Request, error) {
-	u, err := target.Parse(x.URL)
+	u, asGiven, err := target.Read(x.URL)
 	if err != nil {
 		return nil, err
 	}
+	x.asGiven = asGiven
 	c, req := b.client, b.spare
 	if b.spare = nil; req == nil {
 		req = new(http.Request)
@@ -98,15 +100,19 @@ func (b *builder) canReuse(x *Exchange, resp *http.Response) bool {
 
 // first completes the first request of an attempt.
 func (b *builder) first(x *Exchange, req *http.Request) (*http.Request, error) {
-	u := *req.URL
-	req.URL = &u
-	if u.User != nil {
-		if req.Header.Get("Authorization") == "" {
-			password, _ := u.User.Password()
-			req.SetBasicAuth(u.User.Username(), password)
-		}
-		u.User = nil
+	clean, err := target.Clean(req.URL)
+	if err != nil {
+		return nil, err
 	}
+	u := *clean
+	req.URL = &u
+	if req.Host, err = target.CleanHost(req.Host); err != nil {
+		return nil, err
+	}
+	if name, password, ok := target.Credentials(clean); ok && req.Header.Get("Authorization") == "" {
+		req.SetBasicAuth(name, password)
+	}
+	u.User = nil
 	x.chain.Start(req.Header)
 	req.Header = req.Header.Clone()
 	return b.complete(x, req)
@@ -126,15 +132,36 @@ func (b *builder) complete(x *Exchange, req *http.Request) (*http.Request, error
 	if err := f(req); err != nil {
 		return nil, fault.OfCaller(err)
 	}
-	switch {
-	case req.URL == nil || req.URL.Scheme != before.Scheme || req.URL.Host != before.Host:
-		return nil, errors.New("WithRequestFunc changed scheme or host")
-	case req.Header == nil:
-		req.Header = http.Header{}
+	if err := b.review(req, &before); err != nil {
+		return nil, err
 	}
 	b.ask(x, req)
 	return req, nil
 }
+
+// review looks at what the RequestFunc has made of a request.
+func (b *builder) review(req *http.Request, before *url.URL) error {
+	if req.URL == nil || req.URL.Scheme != before.Scheme {
+		return errMoved
+	}
+	u, err := target.Clean(req.URL)
+	if err == nil {
+		req.Host, err = target.CleanHost(req.Host)
+	}
+	switch {
+	case err != nil:
+		return err
+	case !target.SameOrigin(before, u):
+		return errMoved
+	}
+	req.URL = u
+	if req.Header == nil {
+		req.Header = http.Header{}
+	}
+	return nil
+}
+
+var errMoved = errors.New("WithRequestFunc changed scheme or host")
 
 // ask has a request ask for codings if it leaves that to the client.
 func (b *builder) ask(x *Exchange, req *http.Request) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +28,7 @@ type Exchange struct {
 	chain     redirect.Chain
 	bodyTaken bool // whether the body of Request has been handed on
 	asks      bool // whether the request at hand asks by itself for codings, which are to be undone
+	asGiven   bool // whether URL is what is sent
 
 	running bool           // a request
 	resp    *http.Response // of it, to be closed
@@ -163,9 +163,8 @@ func (x *Exchange) addBody(req *http.Request) error {
 // takeHead takes over the head of a response.
 func (x *Exchange) takeHead(req *http.Request, resp *http.Response) {
 	x.StatusCode, x.Proto, x.Header = resp.StatusCode, resp.Proto, resp.Header
-	// Parsing and printing a URL costs, so one that cannot have changed is taken as it is.
-	same := x.Redirects == 0 && x.Request == nil && x.client.config.RequestFunc == nil
-	if same && req.URL.Fragment == "" && !strings.Contains(x.URL, "@") {
+	// Printing a URL costs, so one that cannot have changed is taken as it is.
+	if x.asGiven && x.Redirects == 0 && x.client.config.RequestFunc == nil {
 		x.FinalURL = x.URL
 	} else {
 		x.FinalURL = target.Plain(req.URL)

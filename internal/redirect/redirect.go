@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
+	"strings"
 
 	"github.com/batchhttp/fetch/internal/fault"
 	"github.com/batchhttp/fetch/internal/target"
@@ -52,12 +52,12 @@ func (p *Policy) Next(c *Chain, req *http.Request, resp *http.Response, hops int
 		return nil, nil
 	}
 	location := resp.Header.Get("Location")
-	if location == "" { // as in net/http, a response like any other
+	if strings.TrimSpace(location) == "" { // as in net/http, a response like any other
 		return nil, nil
 	}
-	u, err := resolve(req.URL, location)
-	if err != nil {
-		return nil, err
+	u, isAbsolute, err := target.Resolve(req.URL, location)
+	if err != nil { // shows nothing of the URL
+		return nil, fault.New(fault.ErrRedirect, errors.New("its Location: "+target.Reason(err)))
 	}
 	if hops >= p.Max && (p.MaxHolds || p.Check == nil) {
 		return nil, fault.New(fault.ErrRedirect, fmt.Errorf("stopped after %d redirects", p.Max))
@@ -70,7 +70,7 @@ func (p *Policy) Next(c *Chain, req *http.Request, resp *http.Response, hops int
 	if keepBody && target.HasBody(req) {
 		next.GetBody, next.ContentLength = req.GetBody, req.ContentLength
 	}
-	if err := c.cross(req, next, location); err != nil {
+	if err := c.cross(req, next, isAbsolute); err != nil {
 		return nil, err
 	}
 	if !keepBody {
@@ -105,25 +105,12 @@ func change(req *http.Request, status int) (method string, keepBody, ok bool) {
 	return "", false, false
 }
 
-// resolve resolves a Location. Its errors show nothing of it.
-func resolve(base *url.URL, location string) (*url.URL, error) {
-	u, err := base.Parse(location)
-	if err != nil {
-		return nil, fault.New(fault.ErrRedirect, errors.New("its Location cannot be parsed"))
-	}
-	if err := target.Check(u); err != nil {
-		return nil, fault.New(fault.ErrRedirect, errors.New("its Location: "+target.Reason(err)))
-	}
-	u.User = nil
-	return u, nil
-}
-
 // cross applies what changes when a redirect leads to another origin: the
 // caller's headers are dropped, whichever they are, since any may be a secret,
 // and stay dropped although the chain may come back.
-func (c *Chain) cross(req, next *http.Request, location string) error {
+func (c *Chain) cross(req, next *http.Request, isAbsolute bool) error {
 	if target.SameOrigin(req.URL, next.URL) {
-		if relative, err := url.Parse(location); err == nil && !relative.IsAbs() {
+		if !isAbsolute {
 			next.Host = req.Host
 		}
 		return nil
@@ -152,7 +139,8 @@ func (p *Policy) check(c *Chain, req, next *http.Request) (*http.Request, error)
 	case err != nil:
 		return nil, fault.New(fault.ErrRedirect, target.Conceal(err, next.URL.String()))
 	}
-	if err := target.Check(next.URL); err != nil {
+	var err error
+	if next.URL, err = target.RequestURL(next); err != nil {
 		return nil, fault.New(fault.ErrRedirect, err)
 	}
 	return next, nil

@@ -60,7 +60,7 @@ const (
 // secretsOf returns the secrets of a URL, the longest first, which may have others in them.
 func secretsOf(rawURL string) []hiddenPart {
 	var s secrets
-	rest, fragment, _ := strings.Cut(rawURL, "#")
+	rest, fragment, _ := strings.Cut(strings.Trim(rawURL, blanks), "#")
 	rest, query, _ := strings.Cut(rest, "?")
 	s.addWhole("#", fragment)
 	s.addWhole("?", query)
@@ -130,31 +130,20 @@ func (s *secrets) addUser(user string) {
 	s.addWord(user)
 	s.addWord(name)
 	s.addWord(password)
-	s.addWord(base64.StdEncoding.EncodeToString([]byte(unescaped(name) + ":" + unescaped(password))))
+	s.addWord(base64.StdEncoding.EncodeToString([]byte(decoded(name) + ":" + decoded(password))))
 }
 
-// formsOf returns a part of a URL as it is, decoded, encoded anew, and quoted.
+// formsOf returns a part of a URL as it is, as it is sent, decoded, encoded anew, and quoted.
 func formsOf(part string) []string {
 	plain := unescaped(part)
-	forms := []string{part, plain, pathUnescaped(part), url.QueryEscape(plain), url.QueryEscape(part), url.PathEscape(plain), quoted(part), quoted(plain),
+	forms := []string{part, spellQuery(part), plain, decoded(part), url.QueryEscape(plain), url.QueryEscape(part), url.PathEscape(plain), quoted(part), quoted(plain),
 		strings.ReplaceAll(part, "&", `\u0026`), strings.ReplaceAll(part, "&", "&amp;")}
 	slices.Sort(forms)
 	return slices.Compact(forms)
 }
 
-func unescaped(part string) string {
-	if plain, err := url.QueryUnescape(part); err == nil {
-		return plain
-	}
-	return part
-}
-
-func pathUnescaped(part string) string {
-	if plain, err := url.PathUnescape(part); err == nil {
-		return plain
-	}
-	return part
-}
+// unescaped returns a part of a query decoded.
+func unescaped(part string) string { return decoded(strings.ReplaceAll(part, "+", " ")) }
 
 func quoted(part string) string {
 	q := strconv.QuoteToASCII(part)

@@ -3,15 +3,17 @@ package target
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
 // RequestHost returns the host key of a request, or why the request cannot be sent.
 func RequestHost(req *http.Request) (key string, err error) {
-	if err := CheckRequest(req); err != nil {
+	u, err := RequestURL(req)
+	if err != nil {
 		return "", err
 	}
-	return HostOf(req.URL), nil
+	return HostOf(u), nil
 }
 
 // RequestText returns the URL of a request, which may be nil, as text.
@@ -22,28 +24,31 @@ func RequestText(req *http.Request) string {
 	return req.URL.String()
 }
 
-// CheckRequest reports why a request cannot be sent, or nil. net/http finds
-// most of it too, but only when a slot has been taken.
-func CheckRequest(req *http.Request) error {
+// RequestURL returns the URL of a request as it is sent, or why the request cannot be sent.
+// net/http finds most of it too, but only when a slot has been taken.
+func RequestURL(req *http.Request) (*url.URL, error) {
 	switch {
 	case req == nil:
-		return invalid("nil request")
+		return nil, invalid("nil request")
 	case req.RequestURI != "":
-		return invalid("RequestURI is set, which is for servers")
+		return nil, invalid("RequestURI is set, which is for servers")
 	case !IsToken(Method(req.Method)):
-		return invalid("method is not a token")
+		return nil, invalid("method is not a token")
+	}
+	if _, err := CleanHost(req.Host); err != nil {
+		return nil, err
 	}
 	for key, values := range req.Header {
 		if !IsToken(key) {
-			return invalid(fmt.Sprintf("header field name %q", key))
+			return nil, invalid(fmt.Sprintf("header field name %q", key))
 		}
 		for _, value := range values {
 			if !IsFieldValue(value) {
-				return invalid(fmt.Sprintf("the value of header %q has a control character", key))
+				return nil, invalid(fmt.Sprintf("the value of header %q has a control character", key))
 			}
 		}
 	}
-	return Check(req.URL)
+	return Clean(req.URL)
 }
 
 // IsToken reports whether s is a token of RFC 9110, section 5.6.2.

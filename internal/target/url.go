@@ -2,85 +2,196 @@
 // request can be fetched, which host its limits go by, which origin its secrets belong to,
 // and what of it may be shown.
 //
+// A text is read as a browser reads it (WHATWG URL), by Parse and Resolve, and escapes
+// stay as they are, so that no server sees another path or query than was meant. Stricter
+// than a browser are: control characters within, a scheme without its two slashes,
+// a port 0, and a backslash before an @. These are errors. More lenient is a name that
+// ends in a number.
+//
 // Everything here is a function of its arguments and may be called from any goroutine.
 package target
 
 import (
 	"fmt"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/batchhttp/fetch/internal/fault"
 )
 
-// Parse parses a URL that can be fetched. Its errors show nothing of the URL:
-// those of url.Parse print user information and query.
+// Parse parses a URL that can be fetched, without its fragment. Its errors show nothing of
+// the URL: those of url.Parse print user information and query.
 func Parse(raw string) (*url.URL, error) {
-	if strings.TrimSpace(raw) == "" {
-		return nil, invalid("empty")
+	u, _, err := Read(raw)
+	return u, err
+}
+
+// Read is Parse, and reports whether the text is what is sent, byte for byte.
+func Read(raw string) (u *url.URL, asGiven bool, err error) {
+	if p, ok := look(raw); ok {
+		return p.parse(), p.whole, nil
 	}
-	u, err := url.Parse(raw)
+	text := strings.Trim(raw, blanks)
+	if text == "" {
+		return nil, false, invalid("empty")
+	}
+	p, err := split(text)
 	if err != nil {
-		return nil, invalid(parseFailure(raw))
+		return nil, false, err
 	}
-	return u, Check(u)
+	u, err = p.parse()
+	return u, false, err
 }
 
-func invalid(why string) error { return fmt.Errorf("%w: %s", fault.ErrInvalidURL, why) }
-
-// Reason returns the text of an error of Parse or Check without that of its sentinel.
-func Reason(err error) string {
-	return strings.TrimPrefix(err.Error(), fault.ErrInvalidURL.Error()+": ")
+// parts are those of a URL's text, as they are.
+type parts struct {
+	scheme, user, host, path, query string
+	hasUser, hasQuery               bool
 }
 
-// parseFailure says what is wrong with a URL that url.Parse refused, without its words.
-func parseFailure(raw string) string {
-	if strings.ContainsFunc(raw, isControl) {
-		return "control character"
+// split splits the text of a URL.
+func split(text string) (p parts, err error) {
+	text, _, _ = strings.Cut(text, "#")
+	if strings.ContainsFunc(text, isControl) {
+		return p, invalid("control character")
 	}
-	return "cannot be parsed"
+	scheme, rest, ok := strings.Cut(text, "://")
+	if p.scheme = lower(scheme); !ok || p.scheme != "http" && p.scheme != "https" {
+		return p, withoutScheme(text)
+	}
+	rest, p.query, p.hasQuery = strings.Cut(rest, "?")
+	authority, _, _ := strings.Cut(rest, "/")
+	if i := strings.IndexByte(authority, '\\'); i >= 0 {
+		if strings.Contains(authority[i:], "@") {
+			// To a browser the host is before it, to others after it.
+			return p, invalid("backslash before an at sign")
+		}
+		authority = authority[:i]
+	}
+	p.path = rest[len(authority):]
+	i := strings.LastIndexByte(authority, '@')
+	p.hasUser = i >= 0
+	p.user, p.host = authority[:max(i, 0)], authority[i+1:]
+	return p, nil
 }
 
-// Check reports why u cannot be fetched, or nil.
-func Check(u *url.URL) error {
+// withoutScheme says what is wrong with a text that does not begin as a URL does.
+func withoutScheme(text string) error {
+	u, err := url.Parse(text)
 	switch {
-	case u == nil:
-		return invalid("nil URL")
+	case err != nil:
+		return invalid("cannot be parsed")
 	case u.Scheme == "" && u.Host != "":
 		return invalid("no scheme")
 	case u.Scheme == "":
 		return invalid("not absolute")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return invalid("scheme is not http or https")
-	case strings.Trim(u.Hostname(), ".") == "":
-		return invalid("no host")
-	case strings.Contains(u.Hostname(), ":") && !strings.HasPrefix(u.Host, "["):
-		return invalid("IPv6 address without brackets")
 	}
-	if port := u.Port(); port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return invalid("bad port")
-		}
-	}
-	return nil
+	return invalid("no host")
 }
 
-// Distinct returns what WithDedup compares: the URL without its fragment,
-// and with scheme and host in lower case.
+// parse makes a URL of the parts, as they are sent.
+func (p *parts) parse() (*url.URL, error) {
+	host, err := decodeHost(p.host)
+	if err == nil {
+		host, err = spellHost(host)
+	}
+	if err != nil {
+		return nil, err
+	}
+	u := &url.URL{Scheme: p.scheme, Host: host, RawQuery: spellQuery(p.query), ForceQuery: p.hasQuery && p.query == ""}
+	setPath(u, spellPath(p.path))
+	if name, password, ok := strings.Cut(p.user, ":"); ok && p.user != ":" {
+		u.User = url.UserPassword(decoded(name), decoded(password))
+	} else if name != "" {
+		u.User = url.User(decoded(name))
+	}
+	return u, nil
+}
+
+// Clean returns a URL that was made elsewhere as it can be sent: u itself, which it does not
+// change, or another that means the same. Its parts are spelled as Parse does; a path
+// is not decoded where RawPath has another spelling of it.
+func Clean(u *url.URL) (*url.URL, error) {
+	switch {
+	case u == nil:
+		return nil, invalid("nil URL")
+	case isPlain(u):
+		return u, nil
+	case u.Scheme == "" && u.Host != "":
+		return nil, invalid("no scheme")
+	case u.Scheme == "":
+		return nil, invalid("not absolute")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, invalid("scheme is not http or https")
+	case !isOpaque(u.Opaque):
+		return nil, invalid("an opaque part that cannot be sent")
+	}
+	host, err := spellHost(u.Host)
+	if err != nil {
+		return nil, err
+	}
+	clean := *u
+	clean.Host = host
+	clean.RawQuery = spellQuery(u.RawQuery)
+	setPath(&clean, cleanPath(u))
+	return &clean, nil
+}
+
+// cleanPath returns the path of u as it is sent. "*" is the target of OPTIONS.
+func cleanPath(u *url.URL) string {
+	path := u.EscapedPath()
+	if u.RawPath != "" && decoded(u.RawPath) == u.Path {
+		path = u.RawPath
+	}
+	switch {
+	case path == "" || path == "*":
+		return path
+	case !isSlash(path[0]):
+		path = "/" + path // as the text of u has it
+	}
+	return spellPath(path)
+}
+
+// isOpaque reports whether net/http can send an opaque part, as it is, and would not send user
+// information with it (RFC 9110, section 4.2.4).
+func isOpaque(s string) bool {
+	authority, isAuthority := strings.CutPrefix(s, "//")
+	authority, _, _ = strings.Cut(authority, "/")
+	return !(isAuthority && strings.Contains(authority, "@")) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+// Credentials returns what a URL has for Basic, if it has any.
+func Credentials(u *url.URL) (name, password string, ok bool) {
+	password, _ = u.User.Password()
+	return u.User.Username(), password, u.User.Username() != "" || password != ""
+}
+
+func invalid(why string) error { return fmt.Errorf("%w: %s", fault.ErrInvalidURL, why) }
+
+// Reason returns the text of an error of Parse or Clean without that of its sentinel.
+func Reason(err error) string {
+	return strings.TrimPrefix(err.Error(), fault.ErrInvalidURL.Error()+": ")
+}
+
+// Distinct returns what WithDedup compares: the URL as it is sent, with its user information
+// and its host in lower case. A text that cannot be sent is returned as it is.
 func Distinct(raw string) string {
-	raw, _, _ = strings.Cut(raw, "#")
-	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
+	if p, ok := look(raw); ok && p.path != "" && len(p.key) == len(p.host) {
+		raw, _, _ = strings.Cut(raw, "#")
 		return raw
 	}
-	end := strings.IndexAny(rest, "/?")
-	if end < 0 {
-		end = len(rest)
+	u, err := Parse(raw)
+	if err != nil {
+		return raw
 	}
-	// User information, before the @, is case-sensitive.
-	host := strings.LastIndexByte(rest[:end], '@') + 1
-	return lower(scheme) + "://" + rest[:host] + lower(rest[host:end]) + rest[end:]
+	u.Host = nameOf(u) + portOf(u)
+	if u.Path == "" {
+		u.Path = "/"
+	}
+	return u.String()
 }
 
 // lower turns ASCII letters into lower case and leaves all other bytes alone: the lower case

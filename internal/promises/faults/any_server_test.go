@@ -125,7 +125,7 @@ func (p *program) step(conn *fetchtest.MemoryConn) bool {
 		status := []int{301, 302, 303, 307, 308}[p.next()%5]
 		location := []string{
 			"/next", "?next", "http://good.example/", "http://bad.example:80/x", "//bad.example", "https://bad.example/", "http://nowhere.example/", "ftp://bad.example/",
-			"http://a b/", "%zz", "http://user:password@bad.example/", "http://bad.example:99999/", "http:///", "#", "",
+			"http://a b/", "http://%zz/", "http://user:password@bad.example/", "http://bad.example:99999/", "http:///", "#", "",
 		}[p.next()%15]
 		fmt.Fprintf(conn, "HTTP/1.1 %d Moved\r\nLocation: %s\r\nContent-Length: 5\r\n\r\nmoved", status, location)
 		return false

@@ -57,7 +57,7 @@ func (s *script) serve(req *http.Request) (*http.Response, error) {
 			resp.StatusCode = []int{301, 302, 303, 307, 308}[s.next()%5]
 			path := req.URL.Path // by which the script of the next hop is found
 			resp.Header.Set("Location", []string{
-				"", path + "?again", "//b.example" + path, "http://c.example:81" + path, "https://a.example" + path, "ftp://a.example" + path, "http://a b/", "%zz",
+				"", path + "?again", "//b.example" + path, "http://c.example:81" + path, "https://a.example" + path, "ftp://a.example" + path, "http://a b/", "http://%zz/",
 			}[s.next()%8])
 		case 6:
 			if err := delay(); err != nil {

@@ -41,7 +41,7 @@ func inputFaults() []fault {
 		{number: 4, name: "a control character", target: url("http://user:SECRET@HOST/\x1b[31m?SECRET"), errs: invalid},
 		{number: 4, name: "a line end", target: url("http://user:SECRET@HOST/\r\nX-Api-Key: SECRET"), errs: invalid},
 		{number: 4, name: "a space in the host", target: url("http://user:SECRET@ho st/"), errs: invalid},
-		{number: 4, name: "a bad escape", target: url("http://user:SECRET@HOST/%zz?SECRET"), errs: invalid},
+		{number: 4, name: "a bad escape", target: url("http://user:SECRET@%zz/?SECRET"), errs: invalid},
 		{number: 4, name: "brackets around IPv4", target: url("http://[127.0.0.1]/?SECRET"), errs: invalid},
 		{number: 4, name: "a port that is none", target: url("http://user:SECRET@127.0.0.1:SECRET/"), errs: invalid},
 		{number: 5, name: "port 99999", target: url("http://127.0.0.1:99999/?SECRET"), errs: invalid},

@@ -78,7 +78,7 @@ func redirectFaults() []fault {
 			io.WriteString(w, "choose")
 		}, code: 300, body: "choose"},
 		{number: 76, name: "a Location that is no URL", handler: to("http://" + fetchtest.Canary + ":" + fetchtest.Canary + "@b c/?token=" + fetchtest.Canary), errs: notFollowed, code: 302},
-		{number: 76, name: "a Location with a bad escape", handler: to("http://" + fetchtest.Canary + "@b.example/%zz?" + fetchtest.Canary), errs: notFollowed, code: 302},
+		{number: 76, name: "a Location with a bad escape", handler: to("http://" + fetchtest.Canary + "@b.example%zz/?" + fetchtest.Canary), errs: notFollowed, code: 302},
 		{number: 76, name: "a Location with a bad port", handler: to("http://" + fetchtest.Canary + "@b.example:99999/?" + fetchtest.Canary), errs: notFollowed, code: 302},
 		{number: 76, name: "a Location without host", handler: to("http:///" + fetchtest.Canary), errs: notFollowed, code: 302},
 		{number: 77, name: "two Locations", handler: func(w http.ResponseWriter, req *http.Request) {

@@ -55,6 +55,7 @@ var badOptions = map[string][]fetch.Option{
 	"WithHeader": {
 		fetch.WithHeader("", "value"), fetch.WithHeader("two words", "value"), fetch.WithHeader("Key:", "value"),
 		fetch.WithHeader("K\u00e9y", "value"), fetch.WithHeader("Key\r\nInjected", "value"),
+		fetch.WithHeader("Host", "two words"), fetch.WithHeader("Host", "user@host"), fetch.WithHeader("Host", "\xff"),
 		fetch.WithHeader("Key", "line\nend"), fetch.WithHeader("Key", "line\rend"), fetch.WithHeader("Key", "\x00"), fetch.WithHeader("Key", "\x7f"),
 	},
 	"WithDecoder": {

@@ -30,7 +30,7 @@ func TestDedupSendsEachDistinctURLOnce(t *testing.T) {
 		"http://U@HOST/a#x",  // as the one before
 		"http://refused/",    // an error is shared too
 		"http://refused/#it", // as the one before
-		"http://h/%zz", "http://h/%zz",
+		"http://h%zz/", "http://h%zz/",
 	}
 	const distinct = 7 // that can be sent
 	var sent atomic.Int32

@@ -105,7 +105,7 @@ func TestLocationsAreResolvedAsNetHTTPDoes(t *testing.T) {
 		"no path":              "http://b.example",
 		"escapes":              "/a%20b%2Fc",
 		"spaces":               "/a b",
-		"raw UTF-8":            "/ü?ü",
+		"raw UTF-8":            "/ü?q",
 		"IPv6":                 "http://[2001:db8::1]:81/",
 		"https":                "https://a.example/",
 		"a lone percent query": "/x?100%",

@@ -1,0 +1,199 @@
+package target
+
+import (
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// spellHost returns a host, with its port if there is one, as it is sent: an address in its
+// one spelling (RFC 5952), and without a colon that no port follows. A name stays as it is; its
+// case means nothing to anybody.
+func spellHost(host string) (string, error) {
+	name, port, inBrackets, err := cutPort(host)
+	if err != nil {
+		return "", err
+	}
+	spell := spellName
+	if inBrackets {
+		spell = spellIPv6
+	}
+	name, err = spell(name)
+	if err != nil || port == "" {
+		return name, err
+	}
+	return name + ":" + port, nil
+}
+
+// cutPort cuts a host in two.
+func cutPort(host string) (name, port string, inBrackets bool, err error) {
+	name, port, found := strings.Cut(host, ":")
+	if inBrackets = strings.HasPrefix(host, "["); inBrackets {
+		end := strings.LastIndexByte(host, ']')
+		if end < 0 {
+			return "", "", false, invalid("cannot be parsed")
+		}
+		name, port = host[1:end], host[end+1:]
+		if port, found = strings.CutPrefix(port, ":"); !found && port != "" {
+			return "", "", false, invalid("cannot be parsed")
+		}
+	}
+	switch {
+	case strings.Contains(port, ":"):
+		return "", "", false, invalid("IPv6 address without brackets")
+	case port != "" && !isPort(port):
+		return "", "", false, invalid("bad port")
+	}
+	return name, port, inBrackets, nil
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n != 0
+}
+
+// spellIPv6 returns an address in brackets, and an IPv4 address for one that is mapped.
+func spellIPv6(text string) (string, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil || !addr.Is6() || !isZone(addr.Zone()) {
+		return "", invalid("no IPv6 address in the brackets")
+	}
+	if addr.Is4In6() {
+		return addr.Unmap().String(), nil
+	}
+	return "[" + addr.String() + "]", nil
+}
+
+// isZone reports whether a zone can be written in a URL. It is not sent (RFC 6874, section 4).
+func isZone(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return r >= utf8.RuneSelf || classes[r]&inName == 0 && r != ' ' // as Windows has them
+	})
+}
+
+// spellName returns the name of a host. One that ends in a number is an address if a browser
+// takes it for one, such as 127.1 or 0x7f000001, and a name if not: resolvers differ about these.
+func spellName(name string) (string, error) {
+	label := strings.TrimSuffix(name, ".")
+	label = label[strings.LastIndexByte(label, '.')+1:]
+	if label != "" && isDigit(label[0]) {
+		if addr, ok := looseIPv4(strings.TrimSuffix(name, ".")); ok {
+			return addr.String(), nil
+		}
+	}
+	if strings.Trim(name, ".") == "" {
+		return "", invalid("no host")
+	}
+	if !isName(name) {
+		return "", invalid("the host has a character that no name has")
+	}
+	return name, nil
+}
+
+// looseIPv4 reads one to four numbers, of which the last fills the bytes that are left, in
+// decimal, octal or hexadecimal (WHATWG URL, IPv4 parser).
+func looseIPv4(s string) (addr netip.Addr, ok bool) {
+	numbers := strings.Split(s, ".")
+	if len(numbers) > 4 {
+		return addr, false
+	}
+	var bytes [4]byte
+	for i, number := range numbers {
+		left := 1
+		if i == len(numbers)-1 {
+			left = 4 - i
+		}
+		n, err := looseNumber(number, 8*left)
+		if err != nil {
+			return addr, false
+		}
+		for ; left > 0; left-- {
+			bytes[i+left-1] = byte(n)
+			n >>= 8
+		}
+	}
+	return netip.AddrFrom4(bytes), true
+}
+
+func looseNumber(s string, bits int) (uint64, error) {
+	switch {
+	case strings.HasPrefix(s, "0x"), strings.HasPrefix(s, "0X"):
+		if s = s[2:]; s == "" {
+			return 0, nil
+		}
+		return strconv.ParseUint(s, 16, bits)
+	case len(s) > 1 && s[0] == '0':
+		return strconv.ParseUint(s, 8, bits)
+	}
+	return strconv.ParseUint(s, 10, bits)
+}
+
+// isName reports whether a name can be sent. net/http turns one that is not ASCII into one that is.
+func isName(name string) bool {
+	isASCII := true
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= utf8.RuneSelf:
+			isASCII = false
+		case classes[c]&inName == 0:
+			return false
+		}
+	}
+	return isASCII || utf8.ValidString(name) && !strings.ContainsFunc(name, isBlankOrControl) && hasPunycode(name)
+}
+
+func isBlankOrControl(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
+
+// hasPunycode asks net/http, which has the only Punycode of the standard library.
+func hasPunycode(name string) bool {
+	req := http.Request{Host: name, URL: &url.URL{Scheme: "http", Host: name}}
+	return req.Write(io.Discard) == nil
+}
+
+// decodeHost undoes the escapes that a host may have in the text of a URL: those of bytes that are
+// not ASCII, and those of a zone behind %25 (RFC 6874). The others stay, and are refused.
+func decodeHost(text string) (string, error) {
+	if strings.IndexByte(text, '%') < 0 {
+		return text, nil
+	}
+	if strings.HasPrefix(text, "[") {
+		address, zone, ok := strings.Cut(text, "%25")
+		if !ok || strings.Contains(address, "%") {
+			return "", invalid("no IPv6 address in the brackets")
+		}
+		return address + "%" + decoded(zone), nil
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if isEscape(text[i:]) && byteOf(text[i:]) >= utf8.RuneSelf {
+			b.WriteByte(byteOf(text[i:]))
+			i += 2
+		} else {
+			b.WriteByte(text[i])
+		}
+	}
+	return b.String(), nil
+}
+
+// CleanHost returns the Host of a request as it is sent, with an address in its one spelling, or
+// why it cannot be sent. It need not be the host of a URL: a server may know others.
+func CleanHost(host string) (string, error) {
+	if key, end := plainHostOf(host, false); key != "" && end == len(host) {
+		return host, nil
+	}
+	if clean, err := spellHost(host); err == nil {
+		return clean, nil
+	}
+	if !isName(colons.Replace(host)) {
+		return "", invalid("the Host field has a character that no host has")
+	}
+	return host, nil
+}
+
+// colons takes out of a Host what no name has.
+var colons = strings.NewReplacer(":", "", "[", "", "]", "")
