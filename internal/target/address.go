@@ -144,7 +144,7 @@ func isName(name string) bool {
 			return false
 		}
 	}
-	return isASCII || utf8.ValidString(name) && !strings.ContainsFunc(name, isBlankOrControl) && hasPunycode(name)
+	return isASCII || utf8.ValidString(name) && !strings.ContainsFunc(name, isBlankOrControl) && hasPunycode(lower(name))
 }
 
 func isBlankOrControl(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }

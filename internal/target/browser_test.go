@@ -193,7 +193,7 @@ var oddTexts = []string{
 	"http://h/a%2Fb c", "http://h/..%2Fx|", "http://h/?q=a b", "http://h/?q=\"<>", "http://h/100%", "http://h?100%", " http://h/ ",
 	"http://h/x\r", "http://@h/", "http://:@h/", "http://[::1]", "http://[0:0:0:0:0:0:0:1]:80", "http://[::ffff:127.0.0.1]/", "http://[fe80::1%25lo]/",
 	"http://h/%2e%2E/a/./b/%2e", "http://h/a/..", "http://h/..//x", "http://h\\a\\..\\b", "http://h/a\\b?c\\d", "http://h#\x00%", "http://h/\xe9\xff",
-	"http://h/ü?ü#ü", "http://bücher.example/", "http://b%C3%BCcher.example/", "http://\xff/", "http://xn--\xc3\xbc/", "http://ü.xn--a/", "http://0x7f.1/", "http://1.2.3.4.5/",
+	"http://h/ü?ü#ü", "http://bücher.example/", "http://b%C3%BCcher.example/", "http://\xff/", "http://xn--\xc3\xbc/", "http://ü.xn--a/", "http://Ú.Xn--0", "http://0x7f.1/", "http://1.2.3.4.5/",
 	"http://h/{a}^`[]'()*!", "http://h/?{a}^`[]'()*!\\", "http://u p:%@h/", "http://u\\x@h/", "http://h\\@g/", "HTTP://H:080/", "http://h:/", "http://a%25b/", "http://a%41/",
 	"http://h//", "http://h///..", "http://h/.a/..b/...", "http://h/.%2e%2e", "http://h/%2", "http://h/%%41", "http://h/??", "http://h/?", "https://h.", "http://h..", "http://./",
 	"//g/x", "\\\\g\\x", "/\\g/x", "///x", "//", "//?y", "?y", "#z", "", "x", "../x", "..", ".", "/..", "x:y", "./x:y", "1:2", "é:x", "http:x", "https:x", "?\\", "\\x", " /x ",
@@ -264,7 +264,8 @@ func checkAgain(t *testing.T, text string, u *url.URL) {
 	if again.User.String() != u.User.String() || Distinct(text) != Distinct(Distinct(text)) {
 		t.Fatalf("%q: Distinct is %q", text, Distinct(text))
 	}
-	if theirs, err := url.Parse(strings.Trim(text, blanks)); err == nil {
+	// net/url does not tell a blank before an empty fragment from one at the end.
+	if theirs, err := url.Parse(strings.TrimLeft(text, blanks)); err == nil && !strings.Contains(text, " #") {
 		before := *theirs
 		again, err = Clean(theirs)
 		check("net/url", again, err)

@@ -134,7 +134,11 @@ func Clean(u *url.URL) (*url.URL, error) {
 	}
 	clean := *u
 	clean.Host = host
-	clean.RawQuery = spellQuery(u.RawQuery)
+	query := u.RawQuery
+	if u.Fragment == "" {
+		query = strings.TrimRight(query, blanks)
+	}
+	clean.RawQuery, clean.ForceQuery = spellQuery(query), u.ForceQuery || u.RawQuery != "" && query == ""
 	setPath(&clean, cleanPath(u))
 	return &clean, nil
 }
@@ -144,6 +148,9 @@ func cleanPath(u *url.URL) string {
 	path := u.EscapedPath()
 	if u.RawPath != "" && decoded(u.RawPath) == u.Path {
 		path = u.RawPath
+	}
+	if u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" {
+		path = strings.TrimRight(path, blanks) // the end of a text; what was escaped stays
 	}
 	switch {
 	case path == "" || path == "*":

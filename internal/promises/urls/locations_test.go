@@ -1,0 +1,110 @@
+package urls_test
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"github.com/batchhttp/fetch"
+	"github.com/batchhttp/fetch/internal/promises/fetchtest"
+)
+
+// Number 13, and others: where a Location leads to from http://a.example:81/b%2Fc/d?e=f.
+var locations = []struct{ name, location, want string }{
+	{"raw UTF-8", "/ü", "http://a.example:81/%C3%BC"},
+	{"raw UTF-8 and relative", "ü/x", "http://a.example:81/b%2Fc/%C3%BC/x"},
+	{"raw UTF-8 before a colon", "Spécial:Page", "http://a.example:81/b%2Fc/Sp%C3%A9cial:Page"},
+	{"Latin-1", "/caf\xe9?\xe9", "http://a.example:81/caf%E9?%E9"},
+	{"blanks around", " \t/x ", "http://a.example:81/x"},
+	{"a host", "//b.example/x y", "http://b.example/x%20y"},
+	{"a host and no path", "//b.example", "http://b.example"},
+	{"a host behind backslashes", `\\b.example\x`, "http://b.example/x"},
+	{"a host behind a slash and a backslash", `/\b.example`, "http://b.example"},
+	{"a query", "?x", "http://a.example:81/b%2Fc/d?x"},
+	{"a query with blanks", "?x y=\"ä\"", "http://a.example:81/b%2Fc/d?x%20y=%22%C3%A4%22"},
+	{"an empty query", "?", "http://a.example:81/b%2Fc/d?"},
+	{"a fragment", "#x%", "http://a.example:81/b%2Fc/d?e=f"},
+	{"a lone %", "100%", "http://a.example:81/b%2Fc/100%25"},
+	{"an escaped slash", "a%2Fb c", "http://a.example:81/b%2Fc/a%2Fb%20c"},
+	{"an escaped slash behind dots", "..%2Fx", "http://a.example:81/b%2Fc/..%2Fx"},
+	{"dot segments", "../x/./y", "http://a.example:81/x/y"},
+	{"escaped dot segments", "%2e%2E/x/%2e", "http://a.example:81/x/"},
+	{"dot segments before an empty one", "/..//x", "http://a.example:81//x"},
+	{"backslashes", `\x\..\y`, "http://a.example:81/y"},
+	{"a lone % in a query", "/?100%", "http://a.example:81/?100%"},
+	{"a lone % in a fragment", "/x#100%", "http://a.example:81/x"},
+	{"capitals", "HTTP://b.example/X y", "http://b.example/X%20y"},
+	{"user information", "http://u:p@b.example/", "http://b.example/"},
+	{"an address", "http://[0::1]:82/", "http://[::1]:82/"},
+}
+
+// movedOnce answers the first request with a redirect, with so many Location fields.
+func movedOnce(locations ...string) fetchtest.RoundTripFunc {
+	var sent atomic.Int32
+	return func(req *http.Request) (*http.Response, error) {
+		if sent.Add(1) > 1 {
+			return fetchtest.Respond(req, 200, "ok"), nil
+		}
+		resp := fetchtest.Respond(req, 302, "")
+		resp.Header["Location"] = locations
+		return resp, nil
+	}
+}
+
+func TestALocationLeadsToWhatWasMeant(t *testing.T) {
+	const start = "http://a.example:81/b%2Fc/d?e=f"
+	for _, test := range locations {
+		t.Run(test.name, func(t *testing.T) {
+			var log fetchtest.Recorder
+			r := fetchtest.GetOne(t, start, fetch.WithMaxRedirects(1), fetchtest.Over(log.Over(movedOnce(test.location, "http://second.example/"))))
+			sent := log.Take()
+			if r.Err != nil || r.FinalURL != test.want || len(sent) != 2 || sent[1].URL != test.want {
+				t.Errorf("FinalURL is %q, %v; sent %v", r.FinalURL, r.Err, sent)
+			}
+		})
+	}
+}
+
+// A relative Location keeps the Host that the caller has set, however it is spelled.
+func TestARelativeLocationKeepsTheHostField(t *testing.T) {
+	for location, want := range map[string]string{"/x": "virtual", "100%": "virtual", " ?ä": "virtual", "http://a.example/": ""} {
+		var log fetchtest.Recorder
+		req := fetchtest.NewRequest(t, "GET", "http://a.example/", nil)
+		req.Host = "virtual"
+		fetchtest.SendOne(t, req, fetchtest.Over(log.Over(movedOnce(location))))
+		if sent := log.Take(); len(sent) != 2 || sent[1].Host != want {
+			t.Errorf("%q: sent %v", location, sent)
+		}
+	}
+}
+
+func TestABlankLocationIsNone(t *testing.T) {
+	r := fetchtest.GetOne(t, "http://h/", fetchtest.Over(fetchtest.Always(302, "Location", " \t")))
+	if r.Err != nil || r.StatusCode != 302 || r.Redirects != 0 {
+		t.Errorf("got %d after %d redirects, %v", r.StatusCode, r.Redirects, r.Err)
+	}
+}
+
+// A secret goes to the origin whatever its spelling, and to no other.
+func TestAnOriginIsTheSameInAnySpelling(t *testing.T) {
+	for _, test := range []struct {
+		from, to string
+		same     bool
+	}{
+		{"http://[::1]/", "http://[0:0::1]:80/", true},
+		{"http://127.0.0.1/", "http://0x7f.1/", true},
+		{"http://127.0.0.1/", "http://[::ffff:7f00:1]/", true},
+		{"http://h.example/", "HTTP://H.Example.:080/", true},
+		{"http://[::1]/", "http://[::2]/", false},
+		{"http://127.0.0.1/", "http://127.0.0.2/", false},
+		{"http://h.example/", `/\b.example/h.example`, false},
+	} {
+		var log fetchtest.Recorder
+		req := fetchtest.NewRequest(t, "GET", test.from, nil, "X-Api-Key", "secret")
+		r := fetchtest.SendOne(t, req, fetchtest.Over(log.Over(movedOnce(test.to))))
+		sent := log.Take()
+		if r.Err != nil || len(sent) != 2 || (sent[1].Header.Get("X-Api-Key") != "") != test.same {
+			t.Errorf("from %s to %s: %v, sent %v", test.from, test.to, r.Err, sent)
+		}
+	}
+}
