@@ -16,6 +16,18 @@
 // Bodies come whole, and decoded from gzip, deflate and the codings of [WithDecoder];
 // a coding that is not known stays in the Header.
 //
+// # URLs
+//
+// A URL is sent as it was meant, be it a text, that of a request, or a Location. Escapes
+// stay byte for byte. Bytes that a path or query must not have are escaped ([RFC 3986],
+// sections 3.3 and 3.4; [ and ] are left, as in browsers), and so is a % in a path that begins no
+// escape. Blanks and line ends around the URL, and its fragment, are dropped. As in
+// browsers ([WHATWG URL]) dot segments are removed, and a backslash before the query is a slash.
+// Addresses have one spelling ([RFC 5952]): [0:0::1] is [::1], and
+// [::ffff:192.0.2.1] and 0xc0.513 are 192.0.2.1. User information is sent as Basic,
+// decoded. Control characters within, and a host with characters that no name has,
+// are [ErrInvalidURL]. [Result] has in FinalURL what was sent.
+//
 // # Limits
 //
 // At most [WithConcurrency] requests are in flight. A request takes one of
@@ -80,6 +92,10 @@
 // ignores its context is waited for. A panic in it stops its batch and is
 // raised again on the goroutine that made the call; [runtime.Goexit] in it is
 // an error of its URL.
+//
+// [RFC 3986]: https://www.rfc-editor.org/rfc/rfc3986
+// [RFC 5952]: https://www.rfc-editor.org/rfc/rfc5952
+// [WHATWG URL]: https://url.spec.whatwg.org/
 package fetch
 
 import (
@@ -199,7 +215,8 @@ func (f *Fetcher) Stream(ctx context.Context, urls iter.Seq[string]) iter.Seq[Re
 // applies as well as ctx: either ends it, and its values are those of its own
 // context and then of ctx.
 //
-// A request is not changed. Its body is always closed, sent or not. A request
+// A request is not changed: a URL that cannot be sent as it is, is spelled anew in a copy.
+// Its body is always closed, sent or not. A request
 // with a body but without GetBody is sent once: never retried, and never sent
 // again by a redirect. A nil request, or one that cannot be sent, is
 // [ErrInvalidURL].

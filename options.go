@@ -225,8 +225,9 @@ func WithHostRate(r rate.Limit, burst int) Option {
 //
 // A host is given in lower case, without a trailing dot, and with its port
 // where that is not the default of the scheme: "example.com",
-// "example.com:8080", "[2001:db8::1]". http and https share one. A non-ASCII
-// spelling is a host of its own.
+// "example.com:8080", "[2001:db8::1]". http and https share one. An address has
+// one spelling (RFC 5952), that of IPv4 where IPv6 maps it: "[::ffff:192.0.2.1]" is
+// "192.0.2.1". A non-ASCII spelling is a host of its own.
 //
 // f may be called from several goroutines at once, and again for a host that
 // was idle for long. A negative or NaN value is the error of the URL in question.
@@ -452,7 +453,7 @@ func WithDecoder(coding string, open func(io.Reader) (io.Reader, error)) Option 
 // or a token. f gets a clone that it may change. It is called for the first
 // request of each attempt and for redirects within the same origin (scheme, host
 // and port), never once a redirect has left that. It must not change scheme
-// or host. Its error ends the URL. It may be called from several
+// or host; a path or query of its own is spelled as that of any URL. Its error ends the URL. It may be called from several
 // goroutines at once. The default, also for nil, is none.
 func WithRequestFunc(f func(*http.Request) error) Option {
 	return optionFunc(func(c *config) error {
@@ -481,10 +482,11 @@ func WithStatusErrors() Option {
 }
 
 // WithDedup fetches each distinct URL of a batch once. Every index still gets
-// its Result; those of equal URLs share Header and Body. The comparison leaves
-// out the fragment, and the case of scheme and host. In [Stream] only URLs
-// within the lookahead of each other are compared. DoAll and DoStream do not
-// compare requests.
+// its Result; those of equal URLs share Header and Body. URLs are equal when what
+// is sent for them is (RFC 3986, section 6.2.2, but for the case of escapes, and 6.2.3):
+// "http://h" and "HTTP://H:80/#top", "/é" and "/%C3%A9", but not "/%c3%a9". User
+// information counts. In [Stream] only URLs within the lookahead of each other are
+// compared. DoAll and DoStream do not compare requests.
 func WithDedup() Option {
 	return optionFunc(func(c *config) error {
 		c.dedup = true

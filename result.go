@@ -27,7 +27,8 @@ type Result struct {
 	Index int
 	// URL is the URL as it was given.
 	URL string
-	// FinalURL is the last URL that a response came from, after redirects and
+	// FinalURL is the last URL that a response came from, after redirects, as it was
+	// sent: with its escapes (RFC 3986, section 2.1; see URLs in the package comment), and
 	// without user information and fragment. It is empty when there was no response.
 	FinalURL string
 

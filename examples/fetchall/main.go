@@ -29,7 +29,8 @@ const usage = `Fetchall fetches many URLs at once and prints what came of each.
 usage: fetchall [flags] [URL ...]
 
 The URLs are the arguments or, without any, the lines of standard input. Blank
-lines and lines that begin with # are skipped. The argument - is standard input
+lines and lines that begin with # are skipped; blanks around a URL, line ends of
+Windows and a byte order mark do no harm. The argument - is standard input
 too, even if that is a terminal or empty. With no URL at all fetchall shows a
 demo: it starts some servers on this machine and fetches from them.
 
@@ -244,21 +245,43 @@ func readLines(ctx context.Context, r io.Reader) *lineReader {
 	l := &lineReader{lines: make(chan string)}
 	go func() {
 		defer close(l.lines)
-		s := bufio.NewScanner(r)
-		for s.Scan() {
-			line := strings.TrimSpace(s.Text())
-			if line == "" || line[0] == '#' {
-				continue
-			}
-			select {
-			case l.lines <- line:
-			case <-ctx.Done():
-				return
-			}
-		}
-		l.readErr = s.Err()
+		l.readErr = l.readAll(ctx, r)
 	}()
 	return l
+}
+
+// maxLine bounds the memory that a file without line ends can take. No server takes such a URL.
+const maxLine = 1 << 20
+
+func (l *lineReader) readAll(ctx context.Context, r io.Reader) error {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, maxLine)
+	n := 1
+	for ; s.Scan(); n++ {
+		url := urlOf(s.Text())
+		if url == "" {
+			continue
+		}
+		select {
+		case l.lines <- url:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	if errors.Is(s.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("line %d is longer than %d bytes", n, maxLine)
+	}
+	return s.Err()
+}
+
+// urlOf returns the URL of a line, or "" if there is none. Editors leave byte order marks,
+// blanks and carriage returns. A # within a URL begins its fragment and no comment.
+func urlOf(line string) string {
+	line = strings.TrimSpace(strings.TrimPrefix(line, "\ufeff"))
+	if strings.HasPrefix(line, "#") {
+		return ""
+	}
+	return line
 }
 
 // next returns the next line. ok is false at the end of the input, and when ctx is done.

@@ -128,14 +128,16 @@ func cause(err error) error {
 // safeURL is the URL as it was given, but for user information and control characters.
 func safeURL(r fetch.Result) string {
 	u, err := url.Parse(r.URL)
-	if err == nil && u.User != nil {
+	switch e, failed := errors.AsType[*fetch.Error](r.Err); {
+	case err == nil && u.User == nil:
+		return printable(r.URL)
+	case err == nil:
 		u.User = nil
 		return u.String()
-	}
-	if e, ok := errors.AsType[*fetch.Error](r.Err); ok && err != nil {
+	case failed:
 		return e.URL // the library knows what is safe to show of it
 	}
-	return printable(r.URL)
+	return printable(r.FinalURL)
 }
 
 func printable(s string) string {
