@@ -26,7 +26,7 @@
 // Addresses have one spelling ([RFC 5952]): [0:0::1] is [::1], and
 // [::ffff:192.0.2.1] and 0xc0.513 are 192.0.2.1. User information is sent as Basic,
 // decoded. Control characters within, and a host with characters that no name has,
-// are [ErrInvalidURL]. [Result] has in FinalURL what was sent.
+// are [ErrInvalidURL]. The FinalURL of a [Result] is the URL as it was sent.
 //
 // # Limits
 //

@@ -482,8 +482,8 @@ func WithStatusErrors() Option {
 }
 
 // WithDedup fetches each distinct URL of a batch once. Every index still gets
-// its Result; those of equal URLs share Header and Body. URLs are equal when what
-// is sent for them is (RFC 3986, section 6.2.2, but for the case of escapes, and 6.2.3):
+// its Result; those of equal URLs share Header and Body. URLs are equal when they
+// are sent alike (RFC 3986, section 6.2.2, but for the case of escapes, and 6.2.3):
 // "http://h" and "HTTP://H:80/#top", "/é" and "/%C3%A9", but not "/%c3%a9". User
 // information counts. In [Stream] only URLs within the lookahead of each other are
 // compared. DoAll and DoStream do not compare requests.

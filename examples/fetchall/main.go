@@ -250,7 +250,7 @@ func readLines(ctx context.Context, r io.Reader) *lineReader {
 	return l
 }
 
-// maxLine bounds the memory that a file without line ends can take. No server takes such a URL.
+// maxLine bounds the memory that a file without line ends can take. No server takes a URL of that length.
 const maxLine = 1 << 20
 
 func (l *lineReader) readAll(ctx context.Context, r io.Reader) error {

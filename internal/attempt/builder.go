@@ -139,7 +139,7 @@ func (b *builder) complete(x *Exchange, req *http.Request) (*http.Request, error
 	return req, nil
 }
 
-// review looks at what the RequestFunc has made of a request.
+// review checks a request that the RequestFunc may have changed.
 func (b *builder) review(req *http.Request, before *url.URL) error {
 	if req.URL == nil || req.URL.Scheme != before.Scheme {
 		return errMoved

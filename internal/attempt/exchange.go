@@ -28,7 +28,7 @@ type Exchange struct {
 	chain     redirect.Chain
 	bodyTaken bool // whether the body of Request has been handed on
 	asks      bool // whether the request at hand asks by itself for codings, which are to be undone
-	asGiven   bool // whether URL is what is sent
+	asGiven   bool // whether URL is sent byte for byte
 
 	running bool           // a request
 	resp    *http.Response // of it, to be closed

@@ -155,8 +155,8 @@ func hasPunycode(name string) bool {
 	return req.Write(io.Discard) == nil
 }
 
-// decodeHost undoes the escapes that a host may have in the text of a URL: those of bytes that are
-// not ASCII, and those of a zone behind %25 (RFC 6874). The others stay, and are refused.
+// decodeHost undoes the escapes that the text of a URL may have in its host: of bytes beyond
+// ASCII, and of a zone behind %25 (RFC 6874). Others stay, and are refused.
 func decodeHost(text string) (string, error) {
 	if strings.IndexByte(text, '%') < 0 {
 		return text, nil
@@ -195,5 +195,5 @@ func CleanHost(host string) (string, error) {
 	return host, nil
 }
 
-// colons takes out of a Host what no name has.
+// colons takes the bytes out of a Host that no name has.
 var colons = strings.NewReplacer(":", "", "[", "", "]", "")

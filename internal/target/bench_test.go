@@ -2,7 +2,7 @@ package target
 
 import "testing"
 
-// The benchmarks are of what each URL of a batch costs before it is sent.
+// The benchmarks show the cost of each URL of a batch before it is sent.
 
 const (
 	plainText = "https://shop.example.com/catalogue/items/12345?page=2&sort=price"

@@ -13,7 +13,7 @@ import (
 	"github.com/batchhttp/fetch/internal/fault"
 )
 
-// A browserURL is what a browser makes of an http URL: the WHATWG URL Standard, states from
+// A browserURL is an http URL as a browser reads it: the WHATWG URL Standard, states from
 // "scheme start" to "fragment", for texts without control characters. Hosts are left as
 // they are. It is written after the standard and has nothing in common with the package.
 type browserURL struct {
@@ -171,7 +171,7 @@ func sentAs(t *testing.T, u *url.URL) (requestTarget, host string) {
 	return words[1], read.Host
 }
 
-// checkSent checks that what is sent for u is what a browser asks for.
+// checkSent checks that u is sent as a browser sends it.
 func checkSent(t *testing.T, text string, u *url.URL, base *browserURL) {
 	t.Helper()
 	requestTarget, _ := sentAs(t, u)
@@ -199,8 +199,8 @@ var oddTexts = []string{
 	"//g/x", "\\\\g\\x", "/\\g/x", "///x", "//", "//?y", "?y", "#z", "", "x", "../x", "..", ".", "/..", "x:y", "./x:y", "1:2", "é:x", "http:x", "https:x", "?\\", "\\x", " /x ",
 }
 
-// FuzzSpelling compares what is sent for a text, be it an input, a Location or the URL of a
-// request, with what a browser asks for.
+// FuzzSpelling compares the request for a text, be it an input, a Location or the URL of a
+// request, with that of a browser.
 func FuzzSpelling(f *testing.F) {
 	for _, text := range oddTexts {
 		f.Add(text)
@@ -230,6 +230,47 @@ func FuzzSpelling(f *testing.F) {
 	})
 }
 
+// FuzzRequestURL has URLs that were made by hand.
+func FuzzRequestURL(f *testing.F) {
+	f.Add("h", "/a b", "/a%20b", "c d", "")
+	f.Add("[::1]:80", "*", "", "", "/x y")
+	f.Add("h", "", "", "", "//u@h/x")
+	f.Add("h", "a\\b\x00", "a\\b\x00", "#\r\n", "*")
+	f.Fuzz(func(t *testing.T, host, path, rawPath, query, opaque string) {
+		given := url.URL{Scheme: "http", Host: host, Path: path, RawPath: rawPath, RawQuery: query, Opaque: opaque}
+		u := given
+		clean, err := Clean(&u)
+		if u != given {
+			t.Fatalf("%+v is now %+v", given, u)
+		}
+		if err != nil {
+			if !errors.Is(err, fault.ErrInvalidURL) {
+				t.Fatal(err)
+			}
+			return
+		}
+		sent, _ := sentAs(t, clean)
+		again, err := Clean(clean)
+		if err != nil || *again != *clean {
+			t.Fatalf("%+v is clean as %+v, and that as %+v, %v", given, clean, again, err)
+		}
+		if opaque == "" && path != "*" && path != "" {
+			got, _, _ := strings.Cut(sent, "?")
+			want := checkedPath(path)
+			if rawPath == "" && undo(got) != want {
+				t.Fatalf("the path %q is sent as %q", path, got)
+			}
+		}
+	})
+}
+
+// checkedPath is a decoded path as a browser has it.
+func checkedPath(path string) string {
+	u := browserURL{}
+	u.takePath((&url.URL{Path: "/" + strings.TrimPrefix(path, "/")}).EscapedPath(), true)
+	return "/" + strings.Join(u.path, "/")
+}
+
 // isNetHTTPs reports whether a reference has an empty authority, in which Resolve is as net/http.
 func isNetHTTPs(reference string) bool {
 	rest := strings.ReplaceAll(strings.Trim(reference, blanks), "\\", "/")
@@ -237,8 +278,8 @@ func isNetHTTPs(reference string) bool {
 	return ok && (authority == "" || strings.IndexByte("/?#", authority[0]) >= 0)
 }
 
-// checkAgain checks that what is sent for a text is sent for the FinalURL too, for the same URL
-// from net/url, and for what WithDedup compares.
+// checkAgain checks that a text, its FinalURL, the same URL from net/url and the key of WithDedup
+// are all sent alike.
 func checkAgain(t *testing.T, text string, u *url.URL) {
 	t.Helper()
 	want, wantHost := sentAs(t, u)

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// A nodeURL is what Node's URL says of a text; nil if it refuses it.
+// A nodeURL is a text as Node's URL reads it; nil if it refuses it.
 type nodeURL struct{ Protocol, Hostname, Port, Pathname, Search, Username, Password string }
 
 const nodeProgram = `
@@ -26,7 +26,7 @@ const read = (text, base) => {
 console.log(JSON.stringify(texts.map(text => [read(text), read(text, %q)])));
 `
 
-// The parts of random texts, chosen for what parsers differ about.
+// The parts of random texts. Parsers differ about most of them.
 var (
 	randomHeads = []string{"http://", "http://", "http://", "HTTPS://", " http://", "//", "/", "\\", "?", "#", "", "../", "./", "x:", "http:"}
 	randomHosts = []string{"h", "H.Example", "a@h", "u:p@h", "u:p@q@h", "@h", ":@h", "é:ü@h", "u%41%:p%zz@h", "h:80", "h:443", "h:8080", "h:0", "h:", "h.",
@@ -145,7 +145,7 @@ func compareWithNode(t *testing.T, text string, u *url.URL, err error, want *nod
 	return true
 }
 
-// undoSegments decodes a path in such a way that its slashes can be told from others.
+// undoSegments decodes a path, and tells its slashes from escaped ones.
 func undoSegments(path string) string {
 	return undo(strings.ReplaceAll(path, "/", "\x00"))
 }

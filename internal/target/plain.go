@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// A plainURL is a URL whose text is what is sent, as most are: a lower-case scheme and host
+// A plainURL is a URL that is sent byte for byte, as most are: a lower-case scheme and host
 // of ASCII letters, digits, dots and hyphens, no user information, and nothing to
 // spell otherwise. It is found in one look and costs no memory. FuzzHostKey and FuzzSpelling
 // compare the look with Parse.
@@ -107,10 +107,11 @@ func plainPath(s string) (end int, isBare, ok bool) {
 	isBare = true
 	for ; end < len(s); end++ {
 		switch c := s[end]; {
-		case classes[c]&bare != 0:
-			if c == '.' && end > 0 && s[end-1] == '/' && beginsWithDots(s[end:]) {
+		case c == '.':
+			if end > 0 && s[end-1] == '/' && beginsWithDots(s[end:]) {
 				return 0, false, false
 			}
+		case classes[c]&bare != 0:
 		case classes[c]&inPath != 0:
 			isBare = false
 		case c == '%':

@@ -147,6 +147,8 @@ func TestTheURLOfARequestIsSentAsItWasMeant(t *testing.T) {
 		{"all of the server", "*", &url.URL{Scheme: "http", Host: "h", Path: "*"}},
 		{"opaque", "/a%2fb", &url.URL{Scheme: "http", Host: "h", Opaque: "/a%2fb"}},
 		{"opaque with a query", "http://h/a?b%20c", &url.URL{Scheme: "http", Host: "h", Opaque: "//h/a", RawQuery: "b c"}},
+		{"opaque for nobody", "", &url.URL{Scheme: "http", Host: "h", Opaque: "a"}},
+		{"all of the server with a query", "/*?a", &url.URL{Scheme: "http", Host: "h", Path: "*", RawQuery: "a"}},
 		{"opaque with a blank", "", &url.URL{Scheme: "http", Host: "h", Opaque: "/a b"}},
 		{"opaque with a line end", "", &url.URL{Scheme: "http", Host: "h", Opaque: "/a\r\nb"}},
 		{"opaque with user information", "", &url.URL{Scheme: "http", Host: "h", Opaque: "//u:p@h/a"}},

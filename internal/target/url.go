@@ -20,13 +20,13 @@ import (
 )
 
 // Parse parses a URL that can be fetched, without its fragment. Its errors show nothing of
-// the URL: those of url.Parse print user information and query.
+// the URL, as url.Parse's would.
 func Parse(raw string) (*url.URL, error) {
 	u, _, err := Read(raw)
 	return u, err
 }
 
-// Read is Parse, and reports whether the text is what is sent, byte for byte.
+// Read is Parse, and reports whether the text is sent byte for byte.
 func Read(raw string) (u *url.URL, asGiven bool, err error) {
 	if p, ok := look(raw); ok {
 		return p.parse(), p.whole, nil
@@ -43,7 +43,7 @@ func Read(raw string) (u *url.URL, asGiven bool, err error) {
 	return u, false, err
 }
 
-// parts are those of a URL's text, as they are.
+// parts are cut out of a URL's text, as they are.
 type parts struct {
 	scheme, user, host, path, query string
 	hasUser, hasQuery               bool
@@ -75,7 +75,7 @@ func split(text string) (p parts, err error) {
 	return p, nil
 }
 
-// withoutScheme says what is wrong with a text that does not begin as a URL does.
+// withoutScheme returns the error of a text that does not begin as a URL does.
 func withoutScheme(text string) error {
 	u, err := url.Parse(text)
 	switch {
@@ -125,8 +125,6 @@ func Clean(u *url.URL) (*url.URL, error) {
 		return nil, invalid("not absolute")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, invalid("scheme is not http or https")
-	case !isOpaque(u.Opaque):
-		return nil, invalid("an opaque part that cannot be sent")
 	}
 	host, err := spellHost(u.Host)
 	if err != nil {
@@ -140,6 +138,9 @@ func Clean(u *url.URL) (*url.URL, error) {
 	}
 	clean.RawQuery, clean.ForceQuery = spellQuery(query), u.ForceQuery || u.RawQuery != "" && query == ""
 	setPath(&clean, cleanPath(u))
+	if u.Opaque != "" && !isOpaque(&clean) {
+		return nil, invalid("an opaque part that cannot be sent")
+	}
 	return &clean, nil
 }
 
@@ -150,10 +151,10 @@ func cleanPath(u *url.URL) string {
 		path = u.RawPath
 	}
 	if u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" {
-		path = strings.TrimRight(path, blanks) // the end of a text; what was escaped stays
+		path = strings.TrimRight(path, blanks) // at the end of a text; an escaped one stays
 	}
 	switch {
-	case path == "" || path == "*":
+	case path == "" || path == "*" && u.RawQuery == "" && !u.ForceQuery:
 		return path
 	case !isSlash(path[0]):
 		path = "/" + path // as the text of u has it
@@ -161,16 +162,17 @@ func cleanPath(u *url.URL) string {
 	return spellPath(path)
 }
 
-// isOpaque reports whether net/http can send an opaque part, as it is, and would not send user
-// information with it (RFC 9110, section 4.2.4).
-func isOpaque(s string) bool {
-	authority, isAuthority := strings.CutPrefix(s, "//")
-	authority, _, _ = strings.Cut(authority, "/")
-	return !(isAuthority && strings.Contains(authority, "@")) &&
-		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+// isOpaque reports whether net/http can send the opaque part of u, which it leaves as it is, and
+// sends no user information with it (RFC 9110, section 4.2.4).
+func isOpaque(u *url.URL) bool {
+	if strings.ContainsFunc(u.Opaque, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return false
+	}
+	sent, err := url.ParseRequestURI(u.RequestURI())
+	return err == nil && sent.User == nil
 }
 
-// Credentials returns what a URL has for Basic, if it has any.
+// Credentials returns the name and password of a URL for Basic, if it has any.
 func Credentials(u *url.URL) (name, password string, ok bool) {
 	password, _ = u.User.Password()
 	return u.User.Username(), password, u.User.Username() != "" || password != ""
@@ -183,7 +185,7 @@ func Reason(err error) string {
 	return strings.TrimPrefix(err.Error(), fault.ErrInvalidURL.Error()+": ")
 }
 
-// Distinct returns what WithDedup compares: the URL as it is sent, with its user information
+// Distinct returns the text that WithDedup compares: the URL as it is sent, with its user information
 // and its host in lower case. A text that cannot be sent is returned as it is.
 func Distinct(raw string) string {
 	if p, ok := look(raw); ok && p.path != "" && len(p.key) == len(p.host) {
@@ -225,5 +227,8 @@ func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 func Plain(u *url.URL) string {
 	plain := *u
 	plain.User, plain.Fragment, plain.RawFragment = nil, "", ""
+	if strings.HasPrefix(u.Opaque, "/") && !strings.HasPrefix(u.Opaque, "//") {
+		plain.Opaque = "//" + u.Host + u.Opaque // a path
+	}
 	return plain.String()
 }

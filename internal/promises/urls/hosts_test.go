@@ -72,7 +72,7 @@ func TestAHostHasOneKeyAndOneLimit(t *testing.T) {
 	}
 }
 
-// The addresses of number 11 on a socket: what is dialled, and the Host field.
+// The addresses of number 11 on a socket: the one that is dialled, and the Host field.
 func TestAnAddressIsDialledInAnySpelling(t *testing.T) {
 	w := newWire(t, nil)
 	_, port, _ := strings.Cut(w.host(), ":")

@@ -8,7 +8,7 @@ import (
 	"github.com/batchhttp/fetch"
 )
 
-// A text is that of a URL around its host, and what is to be sent for it.
+// A text is that of a URL around its host, and the request target to be sent for it.
 type text struct {
 	number        int // of the row in the list of tried URLs; 0: of the same kind as one of these
 	name          string
@@ -107,7 +107,7 @@ func checkRefused(t *testing.T, w *wire, r fetch.Result) {
 	}
 }
 
-// checkFinalURL checks that FinalURL is what was sent. A path of nothing is sent as a slash.
+// checkFinalURL checks that FinalURL has the target that was sent. An empty path is sent as a slash.
 func checkFinalURL(t *testing.T, w *wire, r fetch.Result, target string) {
 	t.Helper()
 	final := strings.TrimPrefix(r.FinalURL, w.rawURL)
