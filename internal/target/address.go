@@ -32,18 +32,19 @@ func spellHost(host string) (string, error) {
 
 // cutPort cuts a host in two.
 func cutPort(host string) (name, port string, inBrackets bool, err error) {
-	name, port, found := strings.Cut(host, ":")
-	if inBrackets = strings.HasPrefix(host, "["); inBrackets {
-		end := strings.LastIndexByte(host, ']')
-		if end < 0 {
-			return "", "", false, invalid("cannot be parsed")
-		}
-		name, port = host[1:end], host[end+1:]
-		if port, found = strings.CutPrefix(port, ":"); !found && port != "" {
-			return "", "", false, invalid("cannot be parsed")
-		}
+	end := strings.IndexByte(host, ':')
+	if end < 0 {
+		end = len(host)
 	}
+	name = host[:end]
+	if inBrackets = strings.HasPrefix(host, "["); inBrackets {
+		end = strings.LastIndexByte(host, ']') + 1
+		name = host[1:max(end-1, 1)]
+	}
+	port, hasColon := strings.CutPrefix(host[end:], ":")
 	switch {
+	case inBrackets && end == 0, !hasColon && port != "":
+		return "", "", false, invalid("cannot be parsed")
 	case strings.Contains(port, ":"):
 		return "", "", false, invalid("IPv6 address without brackets")
 	case port != "" && !isPort(port):

@@ -3,6 +3,8 @@ package urls_test
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/batchhttp/fetch"
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
@@ -24,10 +26,13 @@ var alike = [][]string{
 	{"http://127.0.0.1/", "http://127.1", "http://[::ffff:127.0.0.1]"},
 }
 
-func TestDedupComparesWhatIsSent(t *testing.T) {
+func TestDedupComparesWhatIsSent(t *testing.T) { synctest.Test(t, testDedup) }
+
+// testDedup has answers that take a while: a stream compares the URLs that it has read ahead.
+func testDedup(t *testing.T) {
 	urls := slices.Concat(alike...)
 	var flight fetchtest.InFlight
-	transport := fetchtest.Over(flight.Over(fetchtest.AnswerAfter(0)))
+	transport := fetchtest.Over(flight.Over(fetchtest.AnswerAfter(time.Second)))
 	results := fetch.FetchAll(t.Context(), urls, transport, fetch.WithDedup())
 	fetchtest.MustAllBeFine(t, urls, results)
 	if flight.Total() != len(alike) {

@@ -2,10 +2,13 @@ package urls_test
 
 import (
 	"errors"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/batchhttp/fetch"
+	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
 
 // A text is that of a URL around its host, and the request target to be sent for it.
@@ -128,5 +131,28 @@ func TestFinalURLIsWhatWasSentWithoutARedirectToo(t *testing.T) {
 				t.Errorf("FinalURL is %q, URL %q, %v", r.FinalURL, r.URL, r.Err)
 			}
 		})
+	}
+}
+
+// A proxy gets the same, behind scheme and host.
+func TestAProxyIsAskedForTheSame(t *testing.T) {
+	w := newWire(t, nil)
+	proxy, err := url.Parse(w.rawURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{Proxy: http.ProxyURL(proxy)}
+	t.Cleanup(transport.CloseIdleConnections)
+	for _, text := range texts {
+		if text.before != "" || text.target == "" {
+			continue
+		}
+		r := fetchtest.GetOne(t, "http://u:p@bücher.example"+text.after, fetch.WithClient(fetchtest.NewClient(transport)))
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		if target, _ := w.last(t); target != "http://xn--bcher-kva.example"+text.target {
+			t.Errorf("%s: the proxy was asked for %q", text.name, target)
+		}
 	}
 }
