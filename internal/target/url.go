@@ -46,7 +46,7 @@ func Read(raw string) (u *url.URL, asGiven bool, err error) {
 // parts are cut out of a URL's text, as they are.
 type parts struct {
 	scheme, user, host, path, query string
-	hasUser, hasQuery               bool
+	hasQuery                        bool
 }
 
 // split splits the text of a URL.
@@ -70,7 +70,6 @@ func split(text string) (p parts, err error) {
 	}
 	p.path = rest[len(authority):]
 	i := strings.LastIndexByte(authority, '@')
-	p.hasUser = i >= 0
 	p.user, p.host = authority[:max(i, 0)], authority[i+1:]
 	return p, nil
 }
