@@ -97,6 +97,29 @@ func TestALimiterThatNobodyWaitsForIsCancelled(t *testing.T) {
 	})
 }
 
+// Nor is its error that of a task of a later batch, which has to wait for its return all the same.
+func TestTheErrorOfALimiterFromBeforeIsNobodys(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		asked := 0
+		c := hire(t, engine.Config{Limiter: limiterFunc(func(context.Context) error {
+			if asked++; asked == 1 {
+				time.Sleep(10 * time.Second) // as code does that ignores its context
+				return errTest
+			}
+			return nil
+		})})
+		ctx, cancel := cancelAfter(time.Second)
+		defer cancel()
+		go c.list(ctx, tasks(1, "a", each(lasts(time.Second))))
+		time.Sleep(2 * time.Second)
+		later := tasks(1, "a", each(lasts(time.Second)))
+		fetchtest.CheckTook(t, "the later batch", c.list(t.Context(), later), 9*time.Second)
+		if later[0].err != nil {
+			t.Error(later[0].err)
+		}
+	})
+}
+
 // The error is that of the oldest task, and the next permit that of the next.
 func TestAnErrorOfALimiterEndsTheTaskThatWouldHaveStarted(t *testing.T) {
 	eachWay(t, func(t *testing.T, run runTasks) {
