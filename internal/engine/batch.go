@@ -411,6 +411,10 @@ func (b *batch) watch(en *entry) {
 	}
 	id, expired := en.id, new(error) // the entry may be used for another job
 	en.expired = expired
+	if ctx.Err() != nil { // found at once, so that the entry takes no slot and no permit
+		*expired = fault.Cancellation(ctx)
+		return
+	}
 	b.watching.Add(1)
 	stop := context.AfterFunc(ctx, func() {
 		defer b.watching.Done()

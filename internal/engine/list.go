@@ -8,8 +8,8 @@ import (
 )
 
 // A List has the inputs of a call that knows them all, and takes their results. Each input
-// gets exactly one of Done, Refuse, Rest and Copy, on any goroutine, but never one at the same
-// time as another of the same input.
+// gets exactly one of Done, Refuse, Rest and Copy, but that Copy can follow on Rest; on any
+// goroutine, but never one at the same time as another of the same input.
 type List interface {
 	// Input returns the key of the host of input i, or why it cannot be fetched, and its own
 	// context, or nil.
@@ -25,7 +25,7 @@ type List interface {
 	Refuse(i int, err error, tally job.Tally)
 	// Rest gives err to all inputs that have no result.
 	Rest(err error, tally job.Tally)
-	// Copy gives input i the result of the input that it equals.
+	// Copy gives input i the result of the input that it equals, in place of that of Rest.
 	Copy(i, first int)
 }
 

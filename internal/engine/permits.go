@@ -68,10 +68,14 @@ func (p *permits) answer(r *run, err error, panicked *fault.Panic) {
 		return
 	}
 	b := task.Lane().Owner.(*batch)
+	en := b.takeLocked(task.ID)
 	b.busy++
-	e.mu.Unlock()
-	b.finish(task.ID, err)
-	if panicked != nil {
-		b.abort(panicked)
+	if panicked == nil { // otherwise the batch stops first: its others are not to ask again
+		e.kickLocked(now)
 	}
+	e.mu.Unlock()
+	if panicked != nil {
+		b.abort(panicked) // before the batch can settle: nobody would raise it then
+	}
+	b.end(en, err)
 }

@@ -148,12 +148,12 @@ const (
 )
 
 // hold says whether unread results hold too much memory, and which input may start although
-// they do: the one that is waited for.
+// they do: the one that is waited for. While the loop has others to go on with it waits for none.
 func (r *results) hold() (h hold, exempt int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	exempt = math.MinInt
-	if r.config.InOrder {
+	if r.config.InOrder && r.taken == r.next {
 		exempt = r.next
 	}
 	limit := unreadBytes

@@ -872,7 +872,7 @@ func heapOK[K int | int64 | uint64 | float64, V any](h *heap[K, V], expect func(
 
 func TestSchedulerAgreesWithTheModel(t *testing.T) {
 	seeds := uint64(200)
-	if underRace {
+	if underRace || testing.Short() {
 		seeds = 60
 	}
 	for seed := range seeds {

@@ -135,7 +135,7 @@ func last[T any](s []T) T { return s[len(s)-1] }
 func TestThrottleTable(t *testing.T) {
 	seeds, slots := 2, []int{5, 50, 200}
 	switch {
-	case underRace:
+	case underRace || testing.Short():
 		seeds, slots = 1, []int{50}
 	case testing.Verbose():
 		seeds = 20

@@ -22,6 +22,9 @@ import (
 // The own client opens few connections to an https origin, and waiting for a handshake
 // holds nothing up for long. It takes a process that trusts the server.
 func TestHandshakes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for handshakes in real time")
+	}
 	if !fetchtest.InChild(t, nil, fetchtest.OwnTLSVariable+"="+t.TempDir()) {
 		return
 	}

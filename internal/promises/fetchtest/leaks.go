@@ -83,12 +83,13 @@ const (
 )
 
 // runsLibrary reports whether a function of the library is in a stack, or has started the
-// goroutine. Functions of the tests of its promises are not of the library.
+// goroutine. Functions of its tests, in packages of their own, are not of the library.
 func runsLibrary(frames string) bool {
 	for line := range strings.Lines(frames) {
 		function := strings.TrimPrefix(line, "created by ")
 		ofLibrary := strings.HasPrefix(function, libraryPath+".") || strings.HasPrefix(function, libraryPath+"/internal/")
-		if ofLibrary && !strings.HasPrefix(function, promisesPath) {
+		ofTests := strings.HasPrefix(function, promisesPath) || strings.Contains(function, "_test.")
+		if ofLibrary && !ofTests {
 			return true
 		}
 	}

@@ -112,6 +112,9 @@ func TestContextsThatEndInFlightTakeNoMemory(t *testing.T) {
 	if fetchtest.RaceEnabled {
 		t.Skip("the race detector takes memory too")
 	}
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	const n = 100_000
 	f := fetchtest.NewFetcher(t, fetch.WithConcurrency(8), fetch.WithLookahead(100), fetchtest.Over(func(req *http.Request) (*http.Response, error) {
 		<-req.Context().Done()
