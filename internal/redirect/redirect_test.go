@@ -235,7 +235,7 @@ func TestTheHostGoesAlongWithARelativeLocation(t *testing.T) {
 func TestWhatIsNotFollowed(t *testing.T) {
 	for location, want := range map[string]string{
 		"http://[secret/":            "cannot be parsed",
-		"http://a.test/%zzsecret":    "cannot be parsed",
+		"http://a.test%zz/secret":    "",
 		"ftp://secret.test/":         "scheme",
 		"file:///etc/secret":         "scheme",
 		"javascript:secret()":        "",
@@ -270,12 +270,13 @@ func TestWhatIsTheResult(t *testing.T) {
 	}
 }
 
-// User information is dropped, the fragment kept, and dots resolved.
+// User information and fragment are dropped, dots resolved, and a lone % escaped.
 func TestTheNextURL(t *testing.T) {
 	for location, want := range map[string]string{
 		"../up?x=1":                 "http://a.test/up?x=1",
 		"?q":                        "http://a.test/dir/page?q",
-		"#top":                      "http://a.test/dir/page#top",
+		"#top":                      "http://a.test/dir/page",
+		"%zz":                       "http://a.test/dir/%25zz",
 		"/":                         "http://a.test/",
 		"http://user:secret@b.test": "http://b.test",
 		"//b.test:8080/x":           "http://b.test:8080/x",
