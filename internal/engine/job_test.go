@@ -18,7 +18,7 @@ type work func(t job.Turn, r *job.Report) error
 func lasts(d time.Duration) work {
 	return func(t job.Turn, r *job.Report) error {
 		if err := rest(t.Context, d); err != nil {
-			return err
+			return cmp.Or(t.Cancelled(), err) // the Turn's context may end before it has heard why
 		}
 		r.Answer = job.Accepted
 		return nil
