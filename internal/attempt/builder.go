@@ -31,14 +31,24 @@ func (b *builder) enter(turn context.Context) {
 	}).WithContext(b.ctx)
 }
 
-// newContext returns the context of requests for that of turns, or one within it.
-func (b *builder) newContext(ctx context.Context) context.Context {
+// newContext returns the context of requests for that of turns.
+func (b *builder) newContext(turn context.Context) context.Context {
 	c := b.client
 	if c.config.NewContext != nil {
-		ctx = c.config.NewContext(ctx)
+		turn = c.config.NewContext(turn)
 	}
-	if c.watches {
-		ctx = b.watch.over(ctx, !c.config.Own)
+	if c.watchesAll {
+		turn = b.watch.over(turn, true)
+	}
+	return turn
+}
+
+// contextOf returns the context for a request of an exchange, from the one that it would have
+// unwatched.
+func (b *builder) contextOf(x *Exchange, ctx context.Context) context.Context {
+	c := b.client
+	if c.watches(x) && (!c.watchesAll || ctx != b.ctx) {
+		return b.watch.over(ctx, c.watchesAll)
 	}
 	return ctx
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/batchhttp/fetch/internal/body"
 	"github.com/batchhttp/fetch/internal/job"
 	"github.com/batchhttp/fetch/internal/redirect"
+	"github.com/batchhttp/fetch/internal/target"
 )
 
 // Config says how requests are made. The functions are code of the caller's, as are Transport
@@ -63,7 +64,7 @@ type Client struct {
 	asks         bool        // whether they ask for codings
 	reuses       bool        // whether a GET that was answered can be used again
 	isNetHTTP    bool        // whether the RoundTripper is net/http's own
-	watches      bool        // whether the connections of requests are watched
+	watchesAll   bool        // whether the connections of all requests are watched
 }
 
 // New returns a Client.
@@ -71,7 +72,7 @@ func New(c Config) *Client {
 	client := &Client{config: c, header: c.Header.Clone()}
 	_, client.isNetHTTP = c.Transport.(*http.Transport)
 	client.isNetHTTP = client.isNetHTTP || c.Own
-	client.watches = !c.Own || c.Retries > 0
+	client.watchesAll = !c.Own
 	client.host = client.header.Get("Host")
 	client.header.Del("Host")
 	client.codings = body.NewCodings(!c.PlainTransport, c.Decoders)
@@ -86,6 +87,12 @@ func New(c Config) *Client {
 	}
 	client.reuses = client.sharesHeader && c.BodyFunc == nil && sizeOf(client.shared) < 1<<10
 	return client
+}
+
+// watches reports whether the connection of a request is watched. The own client's errors tell
+// themselves whether it had served before, but where net/http sends the request.
+func (c *Client) watches(x *Exchange) bool {
+	return c.watchesAll || c.config.Retries > 0 && x.Request != nil && target.HasBody(x.Request)
 }
 
 // mayAsk reports whether a request leaves it to the client to ask for codings, which are

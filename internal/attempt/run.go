@@ -56,12 +56,12 @@ func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 // of the caller's request if it has one that matters.
 func (w *runner) context(x *Exchange) (context.Context, func()) {
 	if x.Request == nil || x.Request.Context() == context.Background() {
-		return w.builder.ctx, func() {}
+		return w.builder.contextOf(x, w.builder.ctx), func() {}
 	}
 	ctx, cancel := context.WithCancelCause(x.Request.Context())
 	parent := w.parent
 	stop := context.AfterFunc(parent, func() { cancel(context.Cause(parent)) })
-	return w.builder.newContext(&joined{ctx, parent}), func() {
+	return w.builder.contextOf(x, &joined{ctx, parent}), func() {
 		stop()
 		cancel(nil)
 	}
@@ -129,11 +129,12 @@ func (w *runner) roundTrip(req *http.Request) (*http.Response, error) {
 			req.AddCookie(cookie)
 		}
 	}
-	if w.client.watches {
+	watches := w.client.watches(x)
+	if watches {
 		w.builder.watch.begin("")
 	}
 	resp, err := c.Transport.RoundTrip(req)
-	w.reused = w.client.watches && w.builder.watch.isReused()
+	w.reused = watches && w.builder.watch.isReused()
 	if resp != nil && resp.Body == nil {
 		resp.Body = http.NoBody
 		if resp.ContentLength > 0 && !body.None(req.Method, resp.StatusCode) {

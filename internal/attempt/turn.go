@@ -20,7 +20,7 @@ type turn struct {
 	config *Config
 	report *job.Report
 	sent   *url.URL // of the request; nil: none was sent
-	reused bool     // the connection of the request had served before
+	reused bool     // the watched connection of the request had served before
 	// The wait that the response asks for with Retry-After, if that is heeded:
 	pause   time.Duration
 	tooLong bool // pause is more than the exchange can wait for
@@ -150,7 +150,7 @@ func (t *turn) review() {
 // reviewFailure decides about an attempt that failed.
 func (t *turn) reviewFailure() {
 	cause := fault.CauseOf(t.x.Err)
-	if t.reused && cause == retry.Final && fault.IsGarbled(t.x.Err) {
+	if cause == retry.Final && (t.reused || fault.IsReused(t.x.Err)) && fault.IsGarbled(t.x.Err) {
 		cause = retry.Interrupted // by what came behind the answer before, perhaps
 	}
 	down := t.report.Answer == job.None && fault.IsConnectFailure(t.x.Err, cause)

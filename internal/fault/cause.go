@@ -50,6 +50,18 @@ func causeOnceConnected(err error) retry.Cause {
 	return retry.Final
 }
 
+// IsRefusal reports whether an error of net/http says that a server did not take a request over
+// HTTP/2, and may take it over this connection or another. Some servers mean that by a
+// reset with PROTOCOL_ERROR, too (go.dev/issue/47635). A connection that ends with an error is no
+// refusal, although its last request was not taken: that would end the next one too.
+func IsRefusal(err error) bool {
+	var stream streamError
+	if errors.As(err, &stream) {
+		return stream.Code == refusedStream || stream.Code == protocolError && stream.isOfPeer()
+	}
+	return begins(err, "http2: client conn not usable") || begins(err, "http2: Transport received Server's graceful shutdown GOAWAY")
+}
+
 // rootOf returns the error that a failure was made of: its own text is another.
 func rootOf(err error) error {
 	if f, ok := errors.AsType[*failure](err); ok && f.cause != nil {
@@ -83,8 +95,15 @@ type streamError struct {
 
 func (e streamError) Error() string { return "stream error" }
 
+// isOfPeer reports whether the server reset the stream, and not net/http for what it got.
+func (e streamError) isOfPeer() bool {
+	return e.Cause != nil && e.Cause.Error() == "received from peer"
+}
+
+// The codes of RFC 9113, section 7.
+const protocolError, refusedStream = 0x1, 0x7
+
 func (e streamError) cause() retry.Cause {
-	const protocolError, refusedStream = 0x1, 0x7
 	switch e.Code {
 	case protocolError:
 		return retry.Final

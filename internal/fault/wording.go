@@ -170,6 +170,12 @@ func IsGarbled(err error) bool {
 	return ok && c.garbled
 }
 
+// IsReused reports whether an error says that it is one of a connection that had served before.
+func IsReused(err error) bool {
+	var reused interface{ Reused() bool }
+	return errors.As(err, &reused) && reused.Reused()
+}
+
 // reworded returns the text of an error without the rest of a wording.
 func reworded(err error) string {
 	text := err.Error()

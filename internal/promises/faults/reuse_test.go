@@ -117,37 +117,47 @@ func pings(_ *faultServer, transport *http.Transport) {
 func TestAConnectionThatDiesWithItsSecondRequest(t *testing.T) {
 	for name, test := range map[string]struct {
 		method   string
+		body     string
 		header   []string
 		attempts int
 		requests int32 // besides the first one
 		err      error
 	}{
 		"GET":             {method: "GET", attempts: 1, requests: 2},
-		"PUT":             {method: "PUT", attempts: 2, requests: 2},
-		"POST":            {method: "POST", attempts: 1, requests: 1, err: io.EOF},
-		"POST with a key": {method: "POST", header: []string{"Idempotency-Key", "k"}, attempts: 1, requests: 2},
+		"DELETE":          {method: "DELETE", attempts: 1, requests: 2},
+		"PUT":             {method: "PUT", body: "body", attempts: 2, requests: 2},
+		"POST":            {method: "POST", body: "body", attempts: 1, requests: 1, err: io.EOF},
+		"POST with a key": {method: "POST", body: "body", header: []string{"Idempotency-Key", "k"}, attempts: 1, requests: 2},
+		"an empty POST":   {method: "POST", attempts: 1, requests: 1, err: io.EOF},
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer fetchtest.CheckNoLeaks(t)
 			var requests atomic.Int32
-			target := fetchtest.Listen(t, func(conn net.Conn, _ string) {
-				requests.Add(1)
-				io.WriteString(conn, fetchtest.WithLength("ok"))
-				if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			target := "http://" + fetchtest.ListenRaw(t, func(conn net.Conn) {
+				reader := bufio.NewReader(conn)
+				for _, answer := range []string{fetchtest.WithLength("ok"), ""} {
+					req, err := http.ReadRequest(reader)
+					if err != nil {
+						return
+					}
 					io.Copy(io.Discard, req.Body)
 					requests.Add(1)
+					io.WriteString(conn, answer)
 				}
 			})
 			f := fetchtest.NewFetcher(t, fetch.WithRetries(1), fetch.WithBackoff(0, 0))
-			if r := f.FetchAll(t.Context(), []string{target})[0]; r.Err != nil {
+			send := func() []fetch.Result {
+				var body io.Reader
+				if test.body != "" {
+					body = strings.NewReader(test.body)
+				}
+				return f.DoAll(t.Context(), []*http.Request{fetchtest.NewRequest(t, test.method, target, body, test.header...)})
+			}
+			if r := send()[0]; r.Err != nil {
 				t.Fatal(r.Err)
 			}
 			requests.Store(0)
-			var body io.Reader
-			if test.method != "GET" {
-				body = strings.NewReader("body")
-			}
-			results := f.DoAll(t.Context(), []*http.Request{fetchtest.NewRequest(t, test.method, target, body, test.header...)})
+			results := send()
 			f.Close()
 			fetchtest.CheckResults(t, []string{target}, results)
 			if r := results[0]; !errors.Is(r.Err, test.err) || r.Attempts != test.attempts || requests.Load() != test.requests {

@@ -68,9 +68,36 @@ func TestAGarbledAnswerOnAReusedConnectionIsTriedAgain(t *testing.T) {
 				t.Run(name+"/"+kind+"/"+method, func(t *testing.T) {
 					target, conns := garbledOnReuse(t, garbled)
 					f := fetchtest.NewFetcher(t, fetch.WithClient(client), fetch.WithRetries(2), fetchtest.WithoutBackOff)
+					send := func() []fetch.Result {
+						req := fetchtest.NewRequest(t, method, target, strings.NewReader("body"))
+						return f.DoAll(t.Context(), []*http.Request{req})
+					}
+					fetchtest.MustAllBeFine(t, []string{target}, send())
+					results := send()
+					fetchtest.CheckResults(t, []string{target}, results)
+					r := results[0]
+					if r.Attempts != attempts {
+						t.Errorf("%d attempts, want %d: %v", r.Attempts, attempts, r.Err)
+					}
+					if attempts == 2 && (string(r.Body) != "good" || conns.Load() != 2) || attempts == 1 && !errors.Is(r.Err, fetch.ErrProtocol) {
+						t.Errorf("got %q over %d connections: %v", r.Body, conns.Load(), r.Err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A request without a body goes another way with the own client.
+func TestAGarbledAnswerToARequestWithoutABodyIsTriedAgain(t *testing.T) {
+	for name, garbled := range garbledAnswers {
+		for kind, client := range clients(t) {
+			for method, attempts := range map[string]int{"GET": 2, "DELETE": 2, "POST": 1} {
+				t.Run(name+"/"+kind+"/"+method, func(t *testing.T) {
+					target, conns := garbledOnReuse(t, garbled)
+					f := fetchtest.NewFetcher(t, fetch.WithClient(client), fetch.WithRetries(2), fetchtest.WithoutBackOff)
 					fetchtest.MustFetch(t, f, target)
-					req := fetchtest.NewRequest(t, method, target, strings.NewReader("body"))
-					results := f.DoAll(t.Context(), []*http.Request{req})
+					results := f.DoAll(t.Context(), []*http.Request{fetchtest.NewRequest(t, method, target, nil)})
 					fetchtest.CheckResults(t, []string{target}, results)
 					r := results[0]
 					if r.Attempts != attempts {

@@ -1,0 +1,191 @@
+// Package h1 speaks HTTP/1.1 (RFC 9112) as a client, over one connection and on the calling
+// goroutine: it writes the head of a request, reads the head of the response, and hands out
+// its body. It sends requests without a body only; CanSend has the rest of what it leaves
+// to others.
+//
+// A Conn belongs to one exchange at a time, from RoundTrip until its owner hears that it is over.
+// It knows no contexts: an exchange is interrupted by closing the socket, from any goroutine.
+package h1
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// maxHead is how many bytes the heads of one response may have, with those of its
+// interim responses.
+const maxHead = 1 << 20
+
+// An Owner has a connection.
+type Owner interface {
+	// Over is told once for each response that an exchange is over: its body has been read
+	// to its end, or closed. If the connection is not clean it must not be used again.
+	Over(clean bool)
+}
+
+// A Conn is a connection to a server.
+type Conn struct {
+	conn    net.Conn // the socket, or TLS over it
+	socket  *Socket
+	records *Records             // nil without TLS
+	state   *tls.ConnectionState // nil without TLS
+	owner   Owner
+
+	reader   *bufio.Reader // of the response at hand; nil between exchanges
+	readable int64         // how many bytes may still be read
+	answered bool          // a byte has come since the request
+	served   bool          // an exchange before the one at hand
+	sent     bool          // a byte of the request has gone
+}
+
+// NewConn returns a Conn over a socket.
+func NewConn(s *Socket, owner Owner) *Conn {
+	return &Conn{conn: s, socket: s, owner: owner}
+}
+
+// NewTLSConn returns a Conn over TLS, made over r, whose handshake is complete.
+func NewTLSConn(c *tls.Conn, r *Records, owner Owner) *Conn {
+	state := c.ConnectionState()
+	return &Conn{conn: c, socket: r.Socket, records: r, state: &state, owner: owner}
+}
+
+// Quiet reports whether neither a byte nor the end has come since the last exchange, so that
+// the connection may be used for another.
+func (c *Conn) Quiet() bool {
+	if c.records != nil {
+		return c.records.quiet(c.conn.(*tls.Conn))
+	}
+	return c.socket.Quiet()
+}
+
+// RoundTrip sends a request, which has the given head, and returns the response to it. After an
+// error the connection must be closed, and its owner is told nothing.
+func (c *Conn) RoundTrip(req *http.Request, head *Head) (*http.Response, error) {
+	c.answered = false
+	c.readable = maxHead
+	n, err := c.conn.Write(head.bytes)
+	c.sent = n > 0
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	c.reader = newReader(c)
+	resp, err := c.receive(req)
+	if err != nil {
+		c.freeReader()
+		return nil, c.failed(err)
+	}
+	return resp, nil
+}
+
+// failed returns an error of the exchange at hand.
+func (c *Conn) failed(err error) error {
+	if c.served {
+		return &reusedError{err}
+	}
+	return err
+}
+
+// A reusedError is one of an exchange over a connection that had served before: bytes that came
+// too late for its last check may be those of the exchange before.
+type reusedError struct{ err error }
+
+func (e *reusedError) Error() string { return e.err.Error() }
+func (e *reusedError) Unwrap() error { return e.err }
+
+// Reused tells whoever looks for the method.
+func (e *reusedError) Reused() bool { return true }
+
+// Served reports whether the connection had an exchange before the last one.
+func (c *Conn) Served() bool { return c.served }
+
+// Answered reports whether a byte has come in answer to the last request.
+func (c *Conn) Answered() bool { return c.answered }
+
+// Sent reports whether a byte of the last request has gone out.
+func (c *Conn) Sent() bool { return c.sent }
+
+// Close closes the connection. No exchange may be under way: Socket.Close interrupts one.
+func (c *Conn) Close() error { return c.conn.Close() }
+
+func (c *Conn) receive(req *http.Request) (*http.Response, error) {
+	if _, err := c.reader.Peek(1); err != nil {
+		return nil, err
+	}
+	c.answered = true
+	resp, err := c.final(req)
+	if err != nil {
+		if c.readable <= 0 {
+			err = fmt.Errorf("net/http: server response headers exceeded %d bytes", maxHead)
+		}
+		return nil, err
+	}
+	c.readable = math.MaxInt64
+	resp.TLS = c.state
+	clean := !resp.Close && !req.Close && resp.StatusCode > 199
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body = http.NoBody // the connection itself: nobody asked for it
+	}
+	if resp.Body == http.NoBody {
+		c.over(clean)
+	} else {
+		resp.Body = &body{conn: c, source: resp.Body, clean: clean}
+	}
+	return resp, nil
+}
+
+// final returns the response behind interim ones (RFC 9110, section 15.2).
+func (c *Conn) final(req *http.Request) (*http.Response, error) {
+	for {
+		resp, err := http.ReadResponse(c.reader, req)
+		if err != nil || !isInterim(resp.StatusCode) {
+			return resp, err
+		}
+	}
+}
+
+func isInterim(status int) bool {
+	return 100 <= status && status <= 199 && status != http.StatusSwitchingProtocols
+}
+
+// over ends an exchange. clean tells that the message was complete, and that neither side
+// wants to close.
+func (c *Conn) over(clean bool) {
+	clean = clean && c.reader.Buffered() == 0
+	c.freeReader()
+	c.served = true
+	c.owner.Over(clean)
+}
+
+var errReadLimit = errors.New("read limit reached")
+
+// Read is that of the reader.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.readable <= 0 {
+		return 0, errReadLimit
+	}
+	n, err := c.conn.Read(p[:min(int64(len(p)), c.readable)])
+	c.readable -= int64(n)
+	return n, err
+}
+
+// readers are of use to connections with an exchange only, so that idle ones take little memory.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
+
+func newReader(from io.Reader) *bufio.Reader {
+	r := readers.Get().(*bufio.Reader)
+	r.Reset(from)
+	return r
+}
+
+func (c *Conn) freeReader() {
+	c.reader.Reset(nil)
+	readers.Put(c.reader)
+	c.reader = nil
+}
