@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// BenchmarkRequest is what the scheduler does for one request: Done of an earlier one,
+// BenchmarkRequest is the scheduler's work for one request: Done of an earlier one,
 // Push of another, and Pop. Each host has two requests queued, in an order that no
 // cache helps with. It does not measure making and forgetting hosts, which
 // BenchmarkComeAndGo does. That both hardly grow with the number of hosts shows that nothing

@@ -6,11 +6,10 @@ import (
 	"time"
 )
 
-// A Host is what lanes share of one host: its limits, what is in flight to
-// it, and when it may be called next.
+// A Host is the state of one host that all lanes share: its limits, its requests in
+// flight, and the time of its next start.
 type Host struct {
-	// Memory is what the owner of the scheduler remembers of the host. The
-	// host is kept while that matters.
+	// Memory is for the owner of the scheduler. The host is kept while it matters.
 	Memory Memory
 
 	sched    *Scheduler
@@ -217,7 +216,7 @@ func (h *Host) matters(now time.Time) bool {
 	return !h.bucket.full(now) || h.throttle.matters() || h.throttle.until.After(now) || h.Memory != nil && h.Memory.Matters(now)
 }
 
-// most is what limits and slots allow.
+// most is the number of requests in flight that limits and slots allow.
 func (h *Host) most() int {
 	if h.limit > 0 {
 		return min(h.sched.slots, h.limit)

@@ -33,7 +33,7 @@ type Lane struct {
 	closed bool // by Drop
 	held   bool
 	exempt int               // the place up to which tasks start although the lane is held
-	shelf  heap[int, *queue] // what would be ready were the lane not held
+	shelf  heap[int, *queue] // queues that only wait for the end of held
 }
 
 // Push queues a task of the host with the given key, behind all others. IDs must ascend.
@@ -59,7 +59,7 @@ func (l *Lane) Back(now time.Time, key string, id int) {
 }
 
 // Promote moves a task that Back has queued to its place in the order. It
-// takes a time that grows with what has come back to the host.
+// takes a time that grows with the tasks that have come back to the host.
 func (l *Lane) Promote(now time.Time, key string, id int) {
 	if q := l.queues[key]; q != nil {
 		q.promote(id)
@@ -74,8 +74,8 @@ func (l *Lane) Delay(now time.Time, key string, id, place int, due time.Time) {
 	q.settle(now)
 }
 
-// Era changes with every eviction. Who may cancel a task must know in which era it
-// was queued: the scheduler cannot tell where a task is without looking at all of its host's.
+// Era changes with every eviction. A caller of Cancel must know the era in which the task
+// was queued: the scheduler would have to look at all tasks of the host to find it.
 func (l *Lane) Era() int { return l.era }
 
 // Cancel forgets a task that has not started, and reports whether it had not been
@@ -106,8 +106,8 @@ func (l *Lane) Evict(now time.Time, key string) Evicted {
 	return evicted
 }
 
-// Hold lets no task of the lane start whose place in the order is after
-// exempt, until Unhold. It is for owners whose unread results take too much memory.
+// Hold keeps the tasks of the lane with a place after exempt from starting, until
+// Unhold. It is for an owner with too many unread results in memory.
 func (l *Lane) Hold(now time.Time, exempt int) {
 	l.held, l.exempt = true, exempt
 	l.unshelve(now)
@@ -149,7 +149,7 @@ func (l *Lane) Drop(now time.Time, n int) (more bool) {
 		}
 		n--
 		q.clear()
-		// What is in flight comes back through Done, which finds the queue by itself.
+		// A task in flight comes back through Done, which finds the queue by itself.
 		delete(l.queues, key)
 		q.settle(now)
 	}
@@ -175,8 +175,8 @@ func (l *Lane) drop(q *queue, now time.Time) {
 	l.sched.rest(q.host, now)
 }
 
-// next is the lane's key among those that wait for their turn. No two have the
-// same, so that of the lanes that wait for one host only the first is looked at.
+// next is the lane's key among the lanes that wait for their turn. No two lanes have the
+// same key, so that only the first of the lanes that wait for a host need be looked at.
 func (l *Lane) next() uint64 { return l.served<<24 | l.number&(1<<24-1) }
 
 // enter takes the lane into the turns when a queue of it has become ready.
@@ -208,7 +208,7 @@ func (l *Lane) pick() *queue {
 const unknownFactor = 12
 
 // critical returns the queue with the largest lower bound, if that is at least
-// half of what the slots need for the whole lane. Half, since waiting until a host
+// half the time that the slots need for the whole lane. Half, since waiting until a host
 // is the last one leaves no room for requests that take longer than they used to.
 func (l *Lane) critical() *queue {
 	if l.known.len() == 0 && l.unknown.len() == 0 {

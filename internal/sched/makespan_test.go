@@ -116,7 +116,7 @@ func TestMakespanIsNearTheLowerBound(t *testing.T) {
 		noise, most float64
 	}{
 		{"fixed times", 0, 1.02},
-		// Here luck decides: a request of a critical host that takes long at the very end costs what it takes.
+		// Here luck decides: nothing can run beside a long request of a critical host at the very end.
 		{"noisy times", 0.5, 1.06},
 	} {
 		t.Run(test.name, func(t *testing.T) {

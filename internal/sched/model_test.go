@@ -11,9 +11,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A model says what may start by looking at everything each time. It knows
-// neither heaps nor parked queues, and its buckets are its own. What a host's throttle allows it asks
-// the scheduler: it is when that is asked, and what follows from it, that can go wrong here.
+// A model finds the next start by looking at everything each time. It knows neither heaps
+// nor parked queues, and its buckets are its own. For throttles it asks the scheduler: the
+// test is about when that is asked, and about the starts that follow.
 type model struct {
 	s                        *Scheduler
 	slots, inFlight, permits int
@@ -84,7 +84,7 @@ func (b *modelBucket) opensAt() time.Time {
 	return b.opens
 }
 
-// slack is for the different roundings of model and scheduler: what opens
+// slack is for the different roundings of model and scheduler: a host that opens
 // within it may start, but need not.
 const slack = 5 * time.Nanosecond
 
@@ -199,7 +199,7 @@ type game struct {
 	flying  []flight
 	dropped []*modelLane // of which tasks may be in flight
 	gone    []time.Time  // when cancelled tasks would have been due
-	log     []event      // what happened
+	log     []event      // all that happened
 
 	throttles bool // whether hosts do
 }
@@ -279,7 +279,7 @@ func (g *game) lane() *modelLane {
 	return g.m.lanes[g.choose(len(g.m.lanes))]
 }
 
-// introduced does what the engine does around each push.
+// introduced pushes as the engine does.
 func (g *game) introduced(key string, push func()) {
 	h := g.m.hosts[key]
 	if h.limits == g.s.config.Host && g.choose(2) == 0 {
@@ -704,7 +704,7 @@ func (g *game) check() {
 	}
 }
 
-// consistent checks what the scheduler's parts say of each other.
+// consistent checks that the scheduler's parts agree with each other.
 func consistent(s *Scheduler, now time.Time, lanes []*Lane, flying []Task) error {
 	var errs []any
 	expect := func(ok bool, what ...any) {
@@ -843,7 +843,7 @@ func consistent(s *Scheduler, now time.Time, lanes []*Lane, flying []Task) error
 	return nil
 }
 
-// kept counts what is queued, and has not been cancelled.
+// kept counts the tasks that are queued, and have not been cancelled.
 func (q *queue) kept() int {
 	n := 0
 	for _, id := range q.fresh[q.head:] {

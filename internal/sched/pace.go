@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// A pacing is what belongs to the pace of a host that has refused requests. The pace
-// keeps to a ceiling, which is what the host is thought to accept. When patience ends it creeps
-// beyond. Where no ceiling is known, or it is out of date, the pace grows fast.
+// A pacing is the memory behind the pace of a host that has refused requests. The pace
+// keeps to a ceiling, the rate that the host is thought to accept. When patience ends the pace
+// creeps beyond the ceiling. Without a ceiling, or with an old one, it grows fast.
 type pacing struct {
 	next     time.Time // the next start that the pace allows
 	ceiling  float64   // 0 is not known
@@ -24,7 +24,7 @@ const (
 	minPace = 1.0 / 60 // starts a second, so that no pace holds a host back for hours
 	growth  = 1.5      // of a pace that grows fast
 	creep   = 0.02     // more with each step
-	margin  = 0.97     // of what a host may have accepted: next to the brink chance decides
+	margin  = 0.97     // of the rate that a host may accept: next to the brink chance decides
 )
 
 // interval returns the time from one start to the next.
@@ -37,8 +37,8 @@ func perSecond(n int, d time.Duration) float64 {
 	return float64(n) / max(d, time.Millisecond).Seconds()
 }
 
-// spend takes note of a start. Timers are late by a little, and the pace makes
-// up for 2 ms of it, but not for a time in which nothing was to be started.
+// spend takes note of a start. Timers are late by a little, and the pace makes up for
+// 2 ms of delay, but not for a time without tasks.
 func (t *throttle) spend(now time.Time) {
 	if t.pace == 0 {
 		return
@@ -77,9 +77,9 @@ func (t *throttle) lower(now, started time.Time) {
 	}
 }
 
-// learn sets the pace by what the host has accepted from the last pause to this
-// one: between that and what it has refused, or where that is not known at four requests a
-// pause, from which the pace will grow.
+// learn sets the pace by the requests that the host has accepted from the last pause to this
+// one: between the rate accepted and the rate refused, or, if no refused rate is known, at
+// four requests a pause, from which the pace will grow.
 func (t *throttle) learn() {
 	p := &t.pacing
 	switch {
@@ -94,9 +94,9 @@ func (t *throttle) learn() {
 	p.raised, p.before, p.refused, p.steps = t.until, t.pace, 0, 0
 }
 
-// rate returns how many requests a second the host has accepted. A host that gives out
-// tokens has none left at an incident, but whether it saves up those of a
-// pause is not known. So the pause counts, unless it was short.
+// rate returns how many requests a second the host has accepted. A host with a token bucket
+// has no token left at an incident, but nobody knows whether tokens pile up during a
+// pause. So the pause counts, unless it was short.
 func (t *throttle) rate() float64 {
 	passed := t.until.Sub(t.since)
 	if active := passed - t.paused; active/2 > t.paused {

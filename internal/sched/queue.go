@@ -29,8 +29,8 @@ type queue struct {
 	// The queues of a host are a list.
 	previous, next *queue
 
-	work    float64 // what it adds to lane.work, in slot seconds
-	unknown int     // what it adds to lane.unknownTasks
+	work    float64 // its part of lane.work, in slot seconds
+	unknown int     // its part of lane.unknownTasks
 }
 
 func newQueue(l *Lane, h *Host) *queue {
@@ -105,7 +105,7 @@ func (q *queue) pop() int {
 	return id
 }
 
-// take takes out what oldest names.
+// take takes out the task that oldest names.
 func (q *queue) take() int {
 	if q.returnedFirst() {
 		_, id := q.returned.pop()
@@ -172,7 +172,7 @@ func (q *queue) forget(id int) bool {
 	return ok
 }
 
-// clear empties the queue but for what is in flight.
+// clear empties the queue but for its tasks in flight.
 func (q *queue) clear() {
 	q.fresh, q.head, q.returned, q.gone = nil, 0, heap[int, int]{}, nil
 	q.later = heap[int64, delayedTask]{}
@@ -180,7 +180,7 @@ func (q *queue) clear() {
 	q.settleDue()
 }
 
-// evict empties the queue but for what is in flight, and hands over the tasks that it had.
+// evict empties the queue but for its tasks in flight, and hands over the others.
 func (q *queue) evict() Evicted {
 	e := Evicted{
 		Count: q.queued + q.delayed, fresh: q.fresh[q.head:],

@@ -1,8 +1,8 @@
 // Package sched decides which request may start now. It is a data structure: it has no
 // goroutine, no lock and no clock. Times come in as values, and must not go backwards.
 //
-// Tasks wait in queues, one for each lane (batch) and host. A queue whose host
-// can start a request is ready in its lane; the others are parked at their host.
+// Tasks wait in queues, one for each lane (batch) and host. A queue is ready in its lane
+// if its host can start a request, and otherwise parked at its host.
 // Every operation is logarithmic in the number of hosts and lanes.
 package sched
 
@@ -38,7 +38,7 @@ type Config struct {
 type Scheduler struct {
 	config   Config
 	slots    int
-	share    int // what a host without a limit gets while others can start
+	share    int // slots of a host without a limit while others can start
 	epoch    time.Time
 	inFlight int
 	bucket   *bucket
@@ -69,7 +69,7 @@ func New(now time.Time, config Config) *Scheduler {
 	}
 }
 
-// firstMean is the running mean of the hosts' first samples, which drift with time.
+// firstMean is the running mean of the hosts' first samples. Old samples fade.
 type firstMean struct {
 	mean float64 // seconds
 	n    int
@@ -283,9 +283,9 @@ func (s *Scheduler) next(now time.Time) *queue {
 	return s.overShare(now)
 }
 
-// unpark makes those queues of open hosts ready whose lanes come before all that have
-// a ready one, and reports whether any lane has. Others can stay parked: if their host were
-// taken before their turn, they would have to be parked again.
+// unpark makes queues of open hosts ready if their lanes come before every lane that has
+// a ready one, and reports whether any lane has one. The others can stay parked: if another
+// lane took their host before their turn, they would have to be parked again.
 func (s *Scheduler) unpark(now time.Time) bool {
 	for s.open.len() > 0 {
 		turn, h := s.open.min()
@@ -345,8 +345,8 @@ func (s *Scheduler) advance(now time.Time) {
 	}
 }
 
-// Next returns the first instant at which Pop may give a task that it does not
-// give now, if only time keeps it from that.
+// Next returns the first instant at which Pop may give a task that it does not give
+// now, if there is a task that only waits for time.
 func (s *Scheduler) Next(now time.Time) (at time.Time, ok bool) {
 	if s.inFlight >= s.slots {
 		return at, false

@@ -12,7 +12,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // A simulation drives a scheduler as the engine does: at each instant all that can
 // start does, then time goes on to the next end of a request or the next instant that
-// the scheduler names, whichever is earlier.
+// the scheduler names, if that is earlier.
 type simulation struct {
 	t       testing.TB
 	s       *Scheduler
@@ -90,7 +90,7 @@ func pushAll(l *Lane, now time.Time, first int, keys ...string) {
 	}
 }
 
-// startAll starts what can start now.
+// startAll starts all tasks that can start now.
 func startAll(s *Scheduler, now time.Time) (tasks []Task) {
 	for {
 		task, ok := s.Pop(now)
@@ -518,7 +518,7 @@ func TestLaneIsNotStarvedByOneThatPrefersOtherHosts(t *testing.T) {
 	}
 }
 
-// A lane whose host was closed for long is served when it opens, but the turns
+// A lane is served when its host opens after a long time, but the turns
 // that it missed are not made up for.
 func TestLaneHasNoCreditForTheTimeItWasBlocked(t *testing.T) {
 	s := New(start, Config{Slots: 2})

@@ -11,7 +11,7 @@ import (
 // A server is a model of a host that throttles. Times count from the start of a run.
 type server interface {
 	// take reports whether the server takes a request that reaches it now and, if
-	// not, after what time it asks to come back; 0 is that it does not say.
+	// not, how long it asks to wait; 0 is that it does not say.
 	take(now time.Duration) (ok bool, retryAfter time.Duration)
 	// leave tells the server that a request which it took has been answered.
 	leave()
@@ -20,7 +20,7 @@ type server interface {
 	bound(n int, slots time.Duration) time.Duration
 }
 
-// retryAfter is what a server says that may tell how long the wait will be: whole
+// retryAfter is the answer of a server that may tell how long the wait will be: whole
 // seconds, rounded up, and never none.
 func retryAfter(tells bool, wait time.Duration) time.Duration {
 	if !tells {
@@ -71,7 +71,7 @@ func (s *tokenServer) refill(now time.Duration) {
 	}
 }
 
-// spend takes a token, but for what rounding to nanoseconds leaves missing.
+// spend takes a token. A millionth may be missing, by rounding to nanoseconds.
 func (s *tokenServer) spend() bool {
 	if s.burst-s.spent < 1-1e-6 {
 		return false
@@ -97,8 +97,8 @@ func (s *tokenServer) take(now time.Duration) (bool, time.Duration) {
 
 func (s *tokenServer) leave() {}
 
-// bound supposes that the others get what they ask for, as they do on average. However
-// long the slots are what holds back, from then on no more can be taken than the bucket has and gets.
+// bound supposes that the others get all tokens that they ask for, as they do on average. From
+// the instant when the slots no longer hold the list back, the bucket does.
 func (s *tokenServer) bound(n int, slots time.Duration) time.Duration {
 	bound := slots
 	for _, r := range s.rates {
@@ -206,7 +206,7 @@ func upTo(d time.Duration) func(*rand.Rand) time.Duration {
 	return func(r *rand.Rand) time.Duration { return 1 + time.Duration(r.Int64N(int64(d))) }
 }
 
-// mean is what a request takes on average, on its way there and back.
+// mean is the average time of a request, on its way there and back.
 func (l latency) mean() (there, back time.Duration) {
 	const n = 1000
 	r := rand.New(rand.NewPCG(0, 0))
@@ -231,11 +231,11 @@ type site struct {
 	latency latency
 	urls    int
 
-	// What became of it.
+	// The results:
 	requests, refused, lost int
 	starts, accepted        []time.Duration
 	took                    time.Duration
-	until                   time.Duration // what the server asked for
+	until                   time.Duration // that the server asked for
 }
 
 // A crawl fetches the URLs of its sites as the engine does: a refused URL goes to the back at once.
@@ -295,7 +295,7 @@ func (c crawl) run(t testing.TB) {
 
 func key(i int) string { return fmt.Sprint("host", i) }
 
-// step starts what can start, and goes on to the next instant at which anything happens.
+// step starts all tasks that can start, and goes on to the next instant at which anything happens.
 func (c *crawler) step() bool {
 	for task, ok := c.s.Pop(c.at()); ok; task, ok = c.s.Pop(c.at()) {
 		c.start(task)

@@ -2,7 +2,7 @@ package sched
 
 import "time"
 
-// An Outcome says what a finished request tells about its host.
+// An Outcome is the message of a finished request about its host.
 type Outcome struct {
 	Verdict Verdict
 	// Pause is how long a throttling host asked to wait; 0 is that it did not say.
@@ -20,10 +20,10 @@ const (
 
 // A throttle keeps a host from being asked for more than it accepts. A refusal pauses
 // the host; then a single request probes it; then a window on the requests in flight
-// and a pace for their starts hold back the rest, whichever allows less. It takes both. Without the
-// window, all that has waited for the end of the pause starts at once, and a server that
-// counts what it is working on refuses most of it. Without the pace, the host
-// refuses again as soon as the window is open.
+// and a pace for their starts hold back the rest. It takes both. Without the window, all
+// tasks that have waited for the end of the pause start at once, and a server that counts
+// the requests it is working on refuses most of them. Without the pace, the host refuses
+// again as soon as the window is open.
 //
 // The zero throttle allows everything, and costs next to nothing until the first refusal.
 type throttle struct {
@@ -35,13 +35,13 @@ type throttle struct {
 	*lesson            // nil: the host has refused nothing, or not for long
 }
 
-// A lesson is what refusals have taught about a host.
+// A lesson is the knowledge about a host that its refusals have brought.
 type lesson struct {
 	incident time.Time // the last; refusals of requests that started before belong to it
 	refusals int       // incidents since the last acceptance
 	probed   bool      // the pause after the incident has ended, and the probe started
 	paused   time.Duration
-	stale    int // in flight from before the incident: what hangs there must not keep a probe back
+	stale    int // in flight from before the incident: if they hang, the probe must not wait for them
 	window   window
 	pacing   pacing
 }
@@ -120,14 +120,14 @@ func (t *throttle) relax(now time.Time, h *Host, started time.Time) {
 	}
 }
 
-// Patience is for how many times the length of the last pause nothing is tried that goes
-// beyond what the host is known to accept. It doubles when what was tried is refused. More
-// of it would make for fewer refusals, but a quota that was raised would be found too late.
+// Patience is the time, in lengths of the last pause, before the host is asked for more than
+// it is known to accept. It doubles when the host refuses the attempt. More patience would
+// make for fewer refusals, but a quota that was raised would be found too late.
 const (
 	leastPatience = 1
 	somePatience  = 2
 	mostPatience  = 8
-	obsolete      = 4 // times the patience without an incident, and what was learnt no longer holds
+	obsolete      = 4 // times the patience without an incident, and the lesson no longer holds
 )
 
 // waited reports whether n times the length of the last pause has passed since then

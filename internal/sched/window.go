@@ -32,7 +32,7 @@ func (w *window) start(now time.Time, inFlight int) {
 }
 
 // accept opens the window by one with each acceptance. It grows beyond its good size
-// only after two rounds in which it was full, when it is what holds the host back.
+// only after two rounds in which it was full: then nothing else holds the host back.
 func (w *window) accept(started time.Time, full, waited bool) {
 	if !started.Before(w.peakAt) {
 		w.sincePeak++
