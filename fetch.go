@@ -46,9 +46,9 @@
 //
 // # Retries and politeness
 //
-// A status 429, or 503 with a Retry-After field, is a message about the host,
-// and all of the host's URLs obey it, in every batch of the [Fetcher], whether
-// retries are on or not:
+// A status 429, or one of 403, 420, 503 and 529 with a Retry-After field, is a refusal: a message
+// about the host, and all of the host's URLs obey it, in every batch of the [Fetcher],
+// whether retries are on or not:
 //
 //   - The host is paused until the instant that it named. Nothing is sent to it
 //     earlier, and then one request probes it. Other hosts do not notice.
@@ -63,12 +63,15 @@
 //     status like any other.
 //   - Nobody waits for longer than [WithMaxRetryAfter] or past the deadline of
 //     ctx. The URL that was told so ends with that response, and the host's
-//     other URLs end with a [HostPausedError], which has the instant. (A 503 is
+//     other URLs end with a [HostPausedError], which has the instant. (A 503 or 529 is
 //     believed when three URLs in a row got it.)
 //   - A host that has accepted nothing for twice WithMaxRetryAfter is given up in the same way.
 //
 // Other failures are retried after a random back-off, without holding a slot, as
-// long as the host's budget of retries lasts: see [WithRetries].
+// long as the host's budget of retries lasts: see [WithRetries]. A Retry-After that
+// comes with them is kept by the URL that got it, and that of a redirect by the next hop. The
+// date in one is counted from the Date of the response, but from now if it has an Age, as
+// answers from caches do.
 //
 // # Safety
 //

@@ -243,7 +243,7 @@ func TestAttemptsHistoryWaitedAndTookAreExact(t *testing.T) {
 			fetchtest.Taking(10*ms, fetchtest.Failing(fetchtest.ErrReset)),
 			fetchtest.Taking(50*ms, fetchtest.Always(429, "Retry-After", "2")),
 			fetchtest.Taking(ms, fetchtest.Always(503, "Retry-After", "3")),
-			fetchtest.Taking(100*ms, fetchtest.Always(500, "Retry-After", "4")), // that is heeded with a 503 or 429 only
+			fetchtest.Taking(100*ms, fetchtest.Always(500, "Retry-After", "4")), // for this URL alone
 			fetchtest.Taking(5*ms, fetchtest.Always(302, "Location", "http://b.example/")),
 			fetchtest.AnswerAfter(time.Second),
 		)
@@ -276,7 +276,7 @@ func TestAttemptsHistoryWaitedAndTookAreExact(t *testing.T) {
 			took += got.Took
 		}
 		fetchtest.CheckTook(t, "all attempts", r.Took, took)
-		fetchtest.CheckTook(t, "waiting", r.Waited, 5*time.Second)
+		fetchtest.CheckTook(t, "waiting", r.Waited, 9*time.Second)
 		fetchtest.CheckTook(t, "all", time.Since(start), r.Took+r.Waited)
 	})
 }

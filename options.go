@@ -271,7 +271,7 @@ func WithTimeout(d time.Duration) Option {
 //
 // Failures that are retried, unless [WithRetryIf] says otherwise: idempotent requests
 // after connection errors, temporary DNS errors, timeouts, a truncated body,
-// and the statuses 408, 429, 500, 502, 503 and 504; and any request of which
+// and the statuses below; and any request of which
 // nothing was sent. Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE
 // ([RFC 9110], section 9.2.2), and requests with an Idempotency-Key header.
 // Nothing was sent either when a proxy refuses a tunnel with 429, 502, 503 or 504, or by SOCKS.
@@ -282,12 +282,28 @@ func WithTimeout(d time.Duration) Option {
 // certificate errors, other protocol errors, dials that a hook denies, bodies
 // too large, redirect errors, and anything once a context is done.
 //
+// The statuses that are retried:
+//
+//   - 408, 500, 502, 503 and 504 ([RFC 9110], sections 15.5.9 and 15.6), 429 ([RFC 6585],
+//     section 4) and 425, which another connection can mend ([RFC 8470], section 5.2);
+//   - 521, 522 and 524, by which [Cloudflare] says that the site could not be reached, and
+//     529, by which some services say that they are overloaded;
+//   - 413 with a Retry-After (RFC 9110, section 15.5.14), and 403 and 420 with that or with a
+//     quota that is used up: they are refusals as a 429 is.
+//
+// A response with Retry-After is not followed by another attempt before the instant that it
+// names (RFC 9110, section 10.2.3), for which the URL waits without a slot. If that is longer
+// than [WithMaxRetryAfter] or the deadline allow, the URL ends with that response.
+//
 // Each attempt starts from the original URL. So that an outage is not made
 // worse, a host has a budget of retries: it starts at 10, gains one for every
 // five URLs and one for every success, and holds at most 100. The error says
-// when it was exhausted. Retries of a 429, or of a 503 with Retry-After, take
-// nothing from it: the pause of the host bounds them.
+// when it was exhausted. Retries of refusals take nothing from it: the pause of the host
+// bounds them.
 //
+// [Cloudflare]: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
+// [RFC 6585]: https://www.rfc-editor.org/rfc/rfc6585
+// [RFC 8470]: https://www.rfc-editor.org/rfc/rfc8470
 // [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110
 func WithRetries(n int) Option {
 	return optionFunc(func(c *config) error {
@@ -311,11 +327,12 @@ func WithBackoff(base, max time.Duration) Option {
 	})
 }
 
-// WithMaxRetryAfter is the longest Retry-After that is waited for. A host that
+// WithMaxRetryAfter is the longest Retry-After that is waited for. A host that refuses and
 // asks for more is not called before then: the URL ends with that response, and
-// the host's other URLs with a [HostPausedError] (for a 503 only when three URLs
-// in a row got it). d must not be negative; 0 ignores
-// Retry-After. The default is one minute.
+// the host's other URLs with a [HostPausedError] (for a 503 or 529 only when three URLs
+// in a row got it). A URL that a failure of its own, such as a 500, asks to wait for longer
+// ends with that response, and one that a redirect does with [ErrRedirect]. d must not be
+// negative; 0 ignores Retry-After. The default is one minute.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return optionFunc(func(c *config) error {
 		c.maxRetryAfter = d

@@ -43,12 +43,12 @@ func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 	}
 	w.send(x)
 	if x.next != nil {
-		r.Next = job.Hop
+		r.Next, r.After = job.Hop, w.pause
 	} else {
 		w.review()
 	}
 	r.Well = r.Answer == job.Accepted && x.Err == nil && !x.Refused &&
-		(x.StatusCode < 400 || !retry.Status(x.StatusCode))
+		(x.StatusCode < 400 || !retry.Status(x.StatusCode, w.pause > 0))
 	x.running = false
 }
 
@@ -102,6 +102,9 @@ func (w *runner) send(x *Exchange) {
 	switch {
 	case err != nil:
 		w.fail(err)
+	case x.next != nil && w.tooLong:
+		x.next = nil
+		w.fail(fault.New(fault.ErrRedirect, fmt.Errorf("it asks to wait for %v", w.pause)))
 	case x.next != nil:
 		x.Redirects++
 		body.Drain(resp, w.Cancel)

@@ -74,22 +74,21 @@ func (t *turn) cancelled() error {
 	return nil
 }
 
-// readAnswer reports the message of a response about its host. A 429, or a 503 with
-// Retry-After, is a message about the host; a 503 without is a failure like any other.
+// readAnswer reports the message of a response about its host.
 func (t *turn) readAnswer(resp *http.Response) {
 	if resp.Header["Retry-After"] != nil {
 		t.readRetryAfter(resp)
 	}
 	r := t.report
-	switch {
-	case resp.StatusCode == http.StatusTooManyRequests:
-		r.Answer, r.Pause = job.Throttled, t.pause
-	case resp.StatusCode != http.StatusServiceUnavailable:
+	switch retry.Message(resp.StatusCode, t.pause > 0) {
+	case retry.Answer:
 		r.Answer = job.Accepted
-	case t.pause > 0:
-		r.Answer, r.Pause, r.Doubtful = job.Throttled, t.pause, t.forAll
-	default:
+	case retry.Silence:
 		r.Answer = job.Neutral
+	case retry.Refusal:
+		r.Answer, r.Pause = job.Throttled, t.pause
+	case retry.Overload:
+		r.Answer, r.Pause, r.Doubtful = job.Throttled, t.pause, t.forAll
 	}
 }
 
@@ -173,7 +172,7 @@ func (t *turn) triesAgain(cause retry.Cause) bool {
 		return t.report.Next == job.Again
 	}
 	c := t.config
-	after := retry.Backoff(c.Backoff, c.MaxBackoff, t.Tally.Attempts-1)
+	after := max(t.pause, retry.Backoff(c.Backoff, c.MaxBackoff, t.Tally.Attempts-1))
 	if !t.fits(time.Now().Add(after)) {
 		return false
 	}
@@ -196,7 +195,7 @@ func (t *turn) mayTryAgain(cause retry.Cause) bool {
 		return false
 	case c.RetryIf != nil && !c.RetryIf(t.x, tally):
 		return false
-	case c.RetryIf == nil && !retry.Allowed(cause, t.x.StatusCode, t.idempotent()):
+	case c.RetryIf == nil && !retry.Allowed(cause, t.x.StatusCode, t.pause > 0, t.idempotent()):
 		return false
 	}
 	return !t.tooLong

@@ -78,7 +78,7 @@ type Report struct {
 	Down     error // why the host could not be connected to, or nil
 
 	Next  Next
-	After time.Duration // before the job is to run again
+	After time.Duration // before the job is to run again, be it for a hop or another attempt
 }
 
 // An Answer is the message of a response about the host of the request.

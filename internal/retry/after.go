@@ -16,13 +16,16 @@ const Longest = 100 * 365 * 24 * time.Hour
 // HTTP ([RFC 9110], section 10.2.3).
 //
 // A date is counted from the Date of the same response, if that can be read,
-// so that it does not matter whether the two clocks agree; otherwise from now.
+// so that it does not matter whether the two clocks agree; otherwise from now, as it
+// is if the response has an Age: one from a cache has the Date at which it was stored
+// ([RFC 9111], section 5.1).
 //
 // Without a field, or if it is malformed, zero or in the past, After returns 0
 // and false. Of several values it takes the longest wait, because then
 // no request is sent earlier than any of them asked.
 //
 // [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
+// [RFC 9111]: https://www.rfc-editor.org/rfc/rfc9111#section-5.1
 func After(header http.Header, now time.Time) (time.Duration, bool) {
 	var wait time.Duration
 	for _, value := range header["Retry-After"] {
@@ -40,10 +43,25 @@ func delay(value string, header http.Header, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	if sent, err := http.ParseTime(trim(header.Get("Date"))); err == nil {
-		now = sent
+	return min(at.Sub(Clock(header, now)), Longest) // Sub saturates
+}
+
+// Clock returns the instant of a response received at now by the clock of its server: its
+// Date or, if that cannot be read or the response was stored by a cache, now.
+func Clock(header http.Header, now time.Time) time.Time {
+	if Stored(header) {
+		return now
 	}
-	return min(at.Sub(now), Longest) // Sub saturates
+	if sent, err := http.ParseTime(trim(header.Get("Date"))); err == nil {
+		return sent
+	}
+	return now
+}
+
+// Stored reports whether a response comes from a cache.
+func Stored(header http.Header) bool {
+	_, ok := seconds(trim(header.Get("Age")))
+	return ok
 }
 
 // seconds reads a string of digits, which may be of any length: the sum is

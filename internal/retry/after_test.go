@@ -114,6 +114,17 @@ func TestAfterCountsDatesFromDate(t *testing.T) {
 	}
 }
 
+func TestAfterCountsDatesOfStoredAnswersFromNow(t *testing.T) {
+	for age, want := range map[string]time.Duration{
+		"600": time.Minute, "0": time.Minute, " 1 ": time.Minute, "99999999999999999999": time.Minute,
+		"": 11 * time.Minute, "-1": 11 * time.Minute, "x": 11 * time.Minute, "1.5": 11 * time.Minute,
+	} {
+		check(t, http.Header{
+			"Retry-After": {"Sun, 01 Mar 2026 12:01:00 GMT"}, "Date": {"Sun, 01 Mar 2026 11:50:00 GMT"}, "Age": {age},
+		}, want)
+	}
+}
+
 func TestAfterTakesLongestValue(t *testing.T) {
 	tests := []struct {
 		name   string

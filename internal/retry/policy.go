@@ -33,16 +33,17 @@ const (
 )
 
 // Allowed reports whether the default policy lets an attempt that ended with
-// cause be followed by another one. The status counts only if the cause is
-// [Response]; idempotent is what [Idempotent] says of the request.
-func Allowed(cause Cause, status int, idempotent bool) bool {
+// cause be followed by another one. The response's status and waits, see [Status],
+// count only if the cause is [Response]; idempotent is the answer of [Idempotent] for
+// the request.
+func Allowed(cause Cause, status int, waits, idempotent bool) bool {
 	switch cause {
 	case NotSent:
 		return true
 	case Interrupted:
 		return idempotent
 	case Response:
-		return idempotent && Status(status)
+		return idempotent && Status(status, waits)
 	default:
 		return false
 	}
@@ -70,15 +71,58 @@ func has(header http.Header, name string) bool {
 	return ok
 }
 
-// Status reports whether a response with this status code is a failure that
-// may pass: 408, 429, 500, 502, 503 or 504. The others say something about the
-// request, which does not change between attempts.
-func Status(code int) bool {
+// Status codes that net/http has no name for.
+const (
+	statusEnhanceYourCalm  = 420 // once of Twitter: too many requests
+	statusWebServerDown    = 521 // of Cloudflare, for the connection to the origin server
+	statusConnectTimeout   = 522 // likewise
+	statusOriginTimeout    = 524 // likewise
+	statusSiteIsOverloaded = 529 // of several services; as 503
+)
+
+// Status reports whether a response with this status code is a failure that may pass. The
+// other codes say something about the request, which does not change between attempts. waits
+// tells that the response asks to wait, or names a quota with nothing left. WithRetries of the
+// root has the set with its sources.
+func Status(code int, waits bool) bool {
 	switch code {
-	case http.StatusRequestTimeout, http.StatusTooManyRequests,
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
 		http.StatusInternalServerError, http.StatusBadGateway,
-		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+		statusWebServerDown, statusConnectTimeout, statusOriginTimeout, statusSiteIsOverloaded:
 		return true
+	case http.StatusRequestEntityTooLarge:
+		return waits
 	}
-	return false
+	return Message(code, waits) == Refusal
+}
+
+// A Statement is the meaning of a status for the other requests to its host.
+type Statement uint8
+
+const (
+	Answer   Statement = iota // the host took the request
+	Silence                   // it says nothing about others
+	Refusal                   // the host takes no more requests for now
+	Overload                  // likewise, but perhaps it is about one resource only
+)
+
+// Message returns the meaning of a response with this status code for its host. waits is as
+// for [Status]. Without it a 503 or 529 is a failure like any other, and a 403 is about the
+// request.
+func Message(code int, waits bool) Statement {
+	switch code {
+	case http.StatusTooManyRequests:
+		return Refusal
+	case http.StatusForbidden, statusEnhanceYourCalm:
+		if waits {
+			return Refusal
+		}
+	case http.StatusServiceUnavailable, statusSiteIsOverloaded:
+		if waits {
+			return Overload
+		}
+		return Silence
+	}
+	return Answer
 }

@@ -2,6 +2,7 @@ package retry_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/batchhttp/fetch/internal/retry"
@@ -30,10 +31,10 @@ func TestCauseStatusAndMethodDecide(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := retry.Allowed(tt.cause, tt.status, false); got != tt.once {
+			if got := retry.Allowed(tt.cause, tt.status, false, false); got != tt.once {
 				t.Errorf("not idempotent: got %v, want %v", got, tt.once)
 			}
-			if got := retry.Allowed(tt.cause, tt.status, true); got != tt.twice {
+			if got := retry.Allowed(tt.cause, tt.status, false, true); got != tt.twice {
 				t.Errorf("idempotent: got %v, want %v", got, tt.twice)
 			}
 		})
@@ -41,10 +42,32 @@ func TestCauseStatusAndMethodDecide(t *testing.T) {
 }
 
 func TestOnlySomeStatusesPass(t *testing.T) {
-	pass := map[int]bool{408: true, 429: true, 500: true, 502: true, 503: true, 504: true}
+	pass := []int{408, 425, 429, 500, 502, 503, 504, 521, 522, 524, 529}
+	ifItWaits := []int{403, 413, 420}
 	for code := -1; code <= 1000; code++ {
-		if got := retry.Status(code); got != pass[code] {
-			t.Errorf("Status(%d) = %v, want %v", code, got, pass[code])
+		for _, waits := range []bool{false, true} {
+			want := slices.Contains(pass, code) || waits && slices.Contains(ifItWaits, code)
+			if got := retry.Status(code, waits); got != want {
+				t.Errorf("Status(%d, %v) = %v, want %v", code, waits, got, want)
+			}
+		}
+	}
+}
+
+func TestSomeStatusesSpeakForTheHost(t *testing.T) {
+	type pair struct {
+		code  int
+		waits bool
+	}
+	messages := map[pair]retry.Statement{
+		{429, false}: retry.Refusal, {429, true}: retry.Refusal, {403, true}: retry.Refusal, {420, true}: retry.Refusal,
+		{503, false}: retry.Silence, {503, true}: retry.Overload, {529, false}: retry.Silence, {529, true}: retry.Overload,
+	}
+	for code := -1; code <= 1000; code++ {
+		for _, waits := range []bool{false, true} {
+			if got, want := retry.Message(code, waits), messages[pair{code, waits}]; got != want {
+				t.Errorf("Message(%d, %v) = %v, want %v", code, waits, got, want)
+			}
 		}
 	}
 }

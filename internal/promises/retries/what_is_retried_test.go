@@ -63,14 +63,18 @@ func TestWhatIsRetriedByDefault(t *testing.T) {
 		"redirect without Location":     {fetchtest.Always(302), false},
 		"a 404 with Retry-After":        {fetchtest.Always(404, "Retry-After", "1"), false},
 		"a 500 with Retry-After":        {fetchtest.Always(500, "Retry-After", "1"), true},
+		"a 403 with Retry-After":        {fetchtest.Always(403, "Retry-After", "1"), true},
+		"a 413 with Retry-After":        {fetchtest.Always(413, "Retry-After", "1"), true},
+		"a 420 with Retry-After":        {fetchtest.Always(420, "Retry-After", "1"), true},
+		"a 413 with a past Retry-After": {fetchtest.Always(413, "Retry-After", "0"), false},
 		"a 429 with Retry-After":        {fetchtest.Always(429, "Retry-After", "1"), true},
 		"a 503 with Retry-After":        {fetchtest.Always(503, "Retry-After", "1"), true},
 		"a 200 that asks to come again": {fetchtest.Always(200, "Retry-After", "1"), false},
 	}
-	for _, status := range []int{408, 429, 500, 502, 503, 504} {
+	for _, status := range []int{408, 425, 429, 500, 502, 503, 504, 521, 522, 524, 529} {
 		steps[fmt.Sprint("status ", status)] = outcome{fetchtest.Always(status), true}
 	}
-	for _, status := range []int{200, 201, 204, 206, 304, 400, 401, 403, 404, 405, 409, 410, 412, 413, 418, 421, 422, 451, 501, 505, 507, 511, 599, 999} {
+	for _, status := range []int{200, 201, 204, 206, 304, 400, 401, 403, 404, 405, 409, 410, 412, 413, 418, 420, 421, 422, 451, 501, 505, 507, 511, 520, 523, 525, 527, 530, 599, 999} {
 		steps[fmt.Sprint("status ", status)] = outcome{fetchtest.Always(status), false}
 	}
 	for name, c := range steps {
