@@ -46,9 +46,9 @@
 //
 // # Retries and politeness
 //
-// A status 429, or one of 403, 420, 503 and 529 with a Retry-After field, is a refusal: a message
-// about the host, and all of the host's URLs obey it, in every batch of the [Fetcher],
-// whether retries are on or not:
+// A status 429, one of 403, 420, 503 and 529 with a Retry-After field, and a 403 or 420 that
+// says that a quota is used up, is a refusal: a message about the host, and all of the host's URLs
+// obey it, in every batch of the [Fetcher], whether retries are on or not:
 //
 //   - The host is paused until the instant that it named. Nothing is sent to it
 //     earlier, and then one request probes it. Other hosts do not notice.
@@ -66,6 +66,16 @@
 //     other URLs end with a [HostPausedError], which has the instant. (A 503 or 529 is
 //     believed when three URLs in a row got it.)
 //   - A host that has accepted nothing for twice WithMaxRetryAfter is given up in the same way.
+//
+// Many hosts tell their quota before they have to refuse: in RateLimit ([draft 10], and 7),
+// in RateLimit-Remaining and -Reset, or in X-RateLimit-Remaining and -Reset, also spelled
+// X-Rate-Limit, with Reset in seconds or as an instant. It is heard in every response but those
+// of caches. While anything is left of it, nothing is slowed. With nothing left the host waits
+// for the reset, without a slot, and then goes on at full speed. Others that use the same quota
+// show as less left. A reset that is further away than WithMaxRetryAfter or the deadline pauses nothing,
+// until the host refuses: then its URLs end with a [HostPausedError] that names it.
+// Before its first answer nothing is known of a host: the requests in flight by then may be more
+// than the quota.
 //
 // Other failures are retried after a random back-off, without holding a slot, as
 // long as the host's budget of retries lasts: see [WithRetries]. A Retry-After that
@@ -96,6 +106,7 @@
 // raised again on the goroutine that made the call; [runtime.Goexit] in it is
 // an error of its URL.
 //
+// [draft 10]: https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-10
 // [RFC 3986]: https://www.rfc-editor.org/rfc/rfc3986
 // [RFC 5952]: https://www.rfc-editor.org/rfc/rfc5952
 // [WHATWG URL]: https://url.spec.whatwg.org/

@@ -331,8 +331,11 @@ func WithBackoff(base, max time.Duration) Option {
 // asks for more is not called before then: the URL ends with that response, and
 // the host's other URLs with a [HostPausedError] (for a 503 or 529 only when three URLs
 // in a row got it). A URL that a failure of its own, such as a 500, asks to wait for longer
-// ends with that response, and one that a redirect does with [ErrRedirect]. d must not be
-// negative; 0 ignores Retry-After. The default is one minute.
+// ends with that response, and one that a redirect does with [ErrRedirect].
+//
+// It is also the longest time to the reset of a quota that is waited for before the host
+// refuses; see Retries and politeness in the package comment. d must not be negative; 0 ignores
+// Retry-After and quotas. The default is one minute.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return optionFunc(func(c *config) error {
 		c.maxRetryAfter = d

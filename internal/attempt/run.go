@@ -48,7 +48,7 @@ func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 		w.review()
 	}
 	r.Well = r.Answer == job.Accepted && x.Err == nil && !x.Refused &&
-		(x.StatusCode < 400 || !retry.Status(x.StatusCode, w.pause > 0))
+		(x.StatusCode < 400 || !retry.Status(x.StatusCode, w.hint))
 	x.running = false
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/batchhttp/fetch/internal/fault"
 	"github.com/batchhttp/fetch/internal/job"
+	"github.com/batchhttp/fetch/internal/quota"
 	"github.com/batchhttp/fetch/internal/retry"
 	"github.com/batchhttp/fetch/internal/target"
 )
@@ -21,10 +22,11 @@ type turn struct {
 	report *job.Report
 	sent   *url.URL // of the request; nil: none was sent
 	reused bool     // the watched connection of the request had served before
-	// The wait that the response asks for with Retry-After, if that is heeded:
+	// The wait that the response asks for, if that is heeded:
 	pause   time.Duration
 	tooLong bool // pause is more than the exchange can wait for
 	forAll  bool // and more than its batch can
+	hint    retry.Hint
 }
 
 // failUnlessDone fails the exchange with err, unless its context explains it.
@@ -79,8 +81,11 @@ func (t *turn) readAnswer(resp *http.Response) {
 	if resp.Header["Retry-After"] != nil {
 		t.readRetryAfter(resp)
 	}
+	if t.config.MaxRetryAfter > 0 && quota.Told(resp.Header) {
+		t.readQuota(resp)
+	}
 	r := t.report
-	switch retry.Message(resp.StatusCode, t.pause > 0) {
+	switch retry.Message(resp.StatusCode, t.hint) {
 	case retry.Answer:
 		r.Answer = job.Accepted
 	case retry.Silence:
@@ -97,12 +102,43 @@ func (t *turn) readRetryAfter(resp *http.Response) {
 	limit, now := t.config.MaxRetryAfter, time.Now()
 	asked, _ := retry.After(resp.Header, now)
 	t.x.RetryAfter = asked
-	if limit == 0 || asked == 0 {
+	if limit > 0 && asked > 0 {
+		t.hint = retry.Asked
+		t.wait(now, asked)
+	}
+}
+
+// readQuota reads how many requests the host still takes. A refusal for a quota that is used
+// up asks to wait for the reset, unless it has a Retry-After, which then counts for the quota
+// too.
+func (t *turn) readQuota(resp *http.Response) {
+	now, limit := time.Now(), t.config.MaxRetryAfter
+	q, ok := quota.Read(resp.Header, now)
+	if !ok {
 		return
 	}
+	if over := q.Reset - limit; over > 0 && over <= time.Second {
+		q.Reset = limit // the Date has whole seconds only
+	}
+	switch {
+	case q.Left > 0:
+	case t.hint == retry.Asked:
+		q.Reset = min(t.pause, quota.Longest)
+	default:
+		t.hint = retry.UsedUp
+		if q.Reset > 0 && retry.Message(resp.StatusCode, t.hint) == retry.Refusal {
+			t.x.RetryAfter = q.Reset
+			t.wait(now, q.Reset)
+		}
+	}
+	t.report.Quota = job.Quota(q)
+}
+
+// wait takes note of a wait that the response asks for.
+func (t *turn) wait(now time.Time, asked time.Duration) {
 	until := now.Add(asked)
 	t.pause = asked
-	t.forAll = asked > limit || !t.Fits(until)
+	t.forAll = asked > t.config.MaxRetryAfter || !t.Fits(until)
 	t.tooLong = t.forAll || !t.fits(until)
 }
 
@@ -195,7 +231,7 @@ func (t *turn) mayTryAgain(cause retry.Cause) bool {
 		return false
 	case c.RetryIf != nil && !c.RetryIf(t.x, tally):
 		return false
-	case c.RetryIf == nil && !retry.Allowed(cause, t.x.StatusCode, t.pause > 0, t.idempotent()):
+	case c.RetryIf == nil && !retry.Allowed(cause, t.x.StatusCode, t.hint, t.idempotent()):
 		return false
 	}
 	return !t.tooLong

@@ -106,7 +106,11 @@ func (h hosts) learnLocked(now time.Time, task sched.Task, en *entry) []eviction
 	if r.Answer == job.Throttled && r.Doubtful && !memoryOf(host).believes() {
 		r.Answer = job.Neutral
 	}
+	if left, reset := host.Quota(now); r.Answer == job.Throttled && r.Pause == 0 && left == 0 && !reset.IsZero() {
+		r.Pause = reset.Sub(now) // the host has told it earlier
+	}
 	h.engine.sched.Done(now, task, outcomeOf(r))
+	h.reviewQuotaLocked(now, host)
 	switch {
 	case r.Answer == job.Throttled:
 		return h.pausedLocked(now, host, r.Pause)
@@ -116,6 +120,24 @@ func (h hosts) learnLocked(now time.Time, task sched.Task, en *entry) []eviction
 		return b.evictHostLocked(now, host.Key(), b.down[host.Key()])
 	}
 	return nil
+}
+
+// reviewQuotaLocked overrules the quota of a host if the reset is too far away, be it for one of
+// the batches that wait for the host only: a quota is advice, until the host refuses.
+func (h hosts) reviewQuotaLocked(now time.Time, host *sched.Host) {
+	left, reset := host.Quota(now)
+	if reset.IsZero() {
+		return
+	}
+	fits := reset.Sub(now) <= h.engine.config.MaxPause
+	if left == 0 {
+		for lane := range host.Lanes() {
+			fits = fits && lane.Owner.(*batch).fits(reset)
+		}
+	}
+	if !fits {
+		host.Overrule(now)
+	}
 }
 
 // pausedLocked ends the jobs that wait for a host with a pause too
@@ -150,18 +172,22 @@ func (h hosts) pauseLocked(now time.Time, key string, b *batch) *fault.HostPause
 	if closed || until.After(now) && !b.fits(until) {
 		return &fault.HostPaused{Host: key, Until: until}
 	}
+	if _, reset := host.Quota(now); !reset.IsZero() && !b.fits(reset) {
+		host.Overrule(now)
+	}
 	return nil
 }
 
 // outcomeOf returns a report as the scheduler understands it.
 func outcomeOf(r *job.Report) sched.Outcome {
+	o := sched.Outcome{Quota: sched.Quota(r.Quota)}
 	switch r.Answer {
 	case job.Accepted:
-		return sched.Outcome{Verdict: sched.Accepted}
+		o.Verdict = sched.Accepted
 	case job.Throttled:
-		return sched.Outcome{Verdict: sched.Throttled, Pause: r.Pause}
+		o.Verdict, o.Pause = sched.Throttled, r.Pause
 	}
-	return sched.Outcome{Verdict: sched.Neutral}
+	return o
 }
 
 // downHosts has the errors of the hosts that a batch has given up, by key.

@@ -71,6 +71,8 @@ type Report struct {
 	Answer Answer
 	// Pause is how long a host that throttles asked to wait; 0 is that it did not say.
 	Pause time.Duration
+	// Quota is the host's statement about the requests that follow.
+	Quota Quota
 	// Doubtful tells that one such answer does not speak for the host, but several in a row
 	// do.
 	Doubtful bool
@@ -79,6 +81,14 @@ type Report struct {
 
 	Next  Next
 	After time.Duration // before the job is to run again, be it for a hop or another attempt
+}
+
+// A Quota says how many requests a host still takes until it is whole again. Without Reset it
+// says nothing.
+type Quota struct {
+	Left  int
+	Size  int // of a whole quota; 0 is not known
+	Reset time.Duration
 }
 
 // An Answer is the message of a response about the host of the request.

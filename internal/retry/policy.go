@@ -33,17 +33,17 @@ const (
 )
 
 // Allowed reports whether the default policy lets an attempt that ended with
-// cause be followed by another one. The response's status and waits, see [Status],
+// cause be followed by another one. The response's status and hint, see [Status],
 // count only if the cause is [Response]; idempotent is the answer of [Idempotent] for
 // the request.
-func Allowed(cause Cause, status int, waits, idempotent bool) bool {
+func Allowed(cause Cause, status int, hint Hint, idempotent bool) bool {
 	switch cause {
 	case NotSent:
 		return true
 	case Interrupted:
 		return idempotent
 	case Response:
-		return idempotent && Status(status, waits)
+		return idempotent && Status(status, hint)
 	default:
 		return false
 	}
@@ -80,11 +80,19 @@ const (
 	statusSiteIsOverloaded = 529 // of several services; as 503
 )
 
-// Status reports whether a response with this status code is a failure that may pass. The
-// other codes say something about the request, which does not change between attempts. waits
-// tells that the response asks to wait, or names a quota with nothing left. WithRetries of the
-// root has the set with its sources.
-func Status(code int, waits bool) bool {
+// A Hint is the header's statement about when a failure passes.
+type Hint uint8
+
+const (
+	NoHint Hint = iota
+	UsedUp      // a quota with nothing left
+	Asked       // a Retry-After that counts
+)
+
+// Status reports whether a response with this status code and hint is a failure that may
+// pass. The other codes say something about the request, which does not change between
+// attempts. WithRetries of the root has the set with its sources.
+func Status(code int, hint Hint) bool {
 	switch code {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
 		http.StatusInternalServerError, http.StatusBadGateway,
@@ -92,9 +100,9 @@ func Status(code int, waits bool) bool {
 		statusWebServerDown, statusConnectTimeout, statusOriginTimeout, statusSiteIsOverloaded:
 		return true
 	case http.StatusRequestEntityTooLarge:
-		return waits
+		return hint == Asked
 	}
-	return Message(code, waits) == Refusal
+	return Message(code, hint) == Refusal
 }
 
 // A Statement is the meaning of a status for the other requests to its host.
@@ -107,19 +115,18 @@ const (
 	Overload                  // likewise, but perhaps it is about one resource only
 )
 
-// Message returns the meaning of a response with this status code for its host. waits is as
-// for [Status]. Without it a 503 or 529 is a failure like any other, and a 403 is about the
-// request.
-func Message(code int, waits bool) Statement {
+// Message returns the meaning of a response with this status code and hint for its host.
+// Without a hint a 503 or 529 is a failure like any other, and a 403 is about the request.
+func Message(code int, hint Hint) Statement {
 	switch code {
 	case http.StatusTooManyRequests:
 		return Refusal
 	case http.StatusForbidden, statusEnhanceYourCalm:
-		if waits {
+		if hint != NoHint {
 			return Refusal
 		}
 	case http.StatusServiceUnavailable, statusSiteIsOverloaded:
-		if waits {
+		if hint == Asked {
 			return Overload
 		}
 		return Silence

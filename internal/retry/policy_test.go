@@ -31,42 +31,43 @@ func TestCauseStatusAndMethodDecide(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := retry.Allowed(tt.cause, tt.status, false, false); got != tt.once {
+			if got := retry.Allowed(tt.cause, tt.status, retry.NoHint, false); got != tt.once {
 				t.Errorf("not idempotent: got %v, want %v", got, tt.once)
 			}
-			if got := retry.Allowed(tt.cause, tt.status, false, true); got != tt.twice {
+			if got := retry.Allowed(tt.cause, tt.status, retry.NoHint, true); got != tt.twice {
 				t.Errorf("idempotent: got %v, want %v", got, tt.twice)
 			}
 		})
 	}
 }
 
+var hints = []retry.Hint{retry.NoHint, retry.UsedUp, retry.Asked}
+
 func TestOnlySomeStatusesPass(t *testing.T) {
-	pass := []int{408, 425, 429, 500, 502, 503, 504, 521, 522, 524, 529}
-	ifItWaits := []int{403, 413, 420}
+	pass := map[retry.Hint][]int{
+		retry.NoHint: {408, 425, 429, 500, 502, 503, 504, 521, 522, 524, 529},
+		retry.UsedUp: {403, 408, 420, 425, 429, 500, 502, 503, 504, 521, 522, 524, 529},
+		retry.Asked:  {403, 408, 413, 420, 425, 429, 500, 502, 503, 504, 521, 522, 524, 529},
+	}
 	for code := -1; code <= 1000; code++ {
-		for _, waits := range []bool{false, true} {
-			want := slices.Contains(pass, code) || waits && slices.Contains(ifItWaits, code)
-			if got := retry.Status(code, waits); got != want {
-				t.Errorf("Status(%d, %v) = %v, want %v", code, waits, got, want)
+		for _, hint := range hints {
+			if got, want := retry.Status(code, hint), slices.Contains(pass[hint], code); got != want {
+				t.Errorf("Status(%d, %d) = %v, want %v", code, hint, got, want)
 			}
 		}
 	}
 }
 
 func TestSomeStatusesSpeakForTheHost(t *testing.T) {
-	type pair struct {
-		code  int
-		waits bool
-	}
-	messages := map[pair]retry.Statement{
-		{429, false}: retry.Refusal, {429, true}: retry.Refusal, {403, true}: retry.Refusal, {420, true}: retry.Refusal,
-		{503, false}: retry.Silence, {503, true}: retry.Overload, {529, false}: retry.Silence, {529, true}: retry.Overload,
+	messages := map[retry.Hint]map[int]retry.Statement{
+		retry.NoHint: {429: retry.Refusal, 503: retry.Silence, 529: retry.Silence},
+		retry.UsedUp: {403: retry.Refusal, 420: retry.Refusal, 429: retry.Refusal, 503: retry.Silence, 529: retry.Silence},
+		retry.Asked:  {403: retry.Refusal, 420: retry.Refusal, 429: retry.Refusal, 503: retry.Overload, 529: retry.Overload},
 	}
 	for code := -1; code <= 1000; code++ {
-		for _, waits := range []bool{false, true} {
-			if got, want := retry.Message(code, waits), messages[pair{code, waits}]; got != want {
-				t.Errorf("Message(%d, %v) = %v, want %v", code, waits, got, want)
+		for _, hint := range hints {
+			if got, want := retry.Message(code, hint), messages[hint][code]; got != want {
+				t.Errorf("Message(%d, %d) = %d, want %d", code, hint, got, want)
 			}
 		}
 	}

@@ -28,7 +28,9 @@ type Host struct {
 	idle    *list.Element // in sched.idle
 	rested  time.Time     // when it became idle
 
-	throttle throttle
+	throttle  throttle
+	allowance allowance
+	started   int // requests so far
 
 	taken time.Duration // moving average of the time a request holds its slot
 	timed int           // samples in it
@@ -45,6 +47,21 @@ func (h *Host) Key() string { return h.key }
 // PausedUntil returns the instant before which the host is not to be called; zero if
 // there is none.
 func (h *Host) PausedUntil() time.Time { return h.throttle.until }
+
+// Quota returns the starts that are left of the quota that the host has told, and its reset,
+// which is zero if none is known or it has come.
+func (h *Host) Quota(now time.Time) (left int, reset time.Time) {
+	if !h.allowance.reset.After(now) {
+		return 0, time.Time{}
+	}
+	return h.allowance.left(h.inFlight), h.allowance.reset
+}
+
+// Overrule lets requests start although nothing may be left of the host's quota.
+func (h *Host) Overrule(now time.Time) {
+	h.allowance.advice = true
+	h.settle(now)
+}
 
 // Refusing returns when the host first throttled a request since it last accepted one;
 // zero if it did not.
@@ -87,7 +104,7 @@ func (h *Host) part(q *queue) {
 
 // room reports whether limits allow one more in flight.
 func (h *Host) room() bool {
-	return (h.limit == 0 || h.inFlight < h.limit) && h.throttle.room(h.inFlight)
+	return (h.limit == 0 || h.inFlight < h.limit) && h.throttle.room(h.inFlight) && h.allowance.room(h.inFlight)
 }
 
 // atShare reports whether the host, which has no limit of its own, has its
@@ -98,7 +115,7 @@ func (h *Host) atShare() bool {
 
 // opens returns the first instant, now or later, at which time allows a start.
 func (h *Host) opens(now time.Time) time.Time {
-	return later(h.bucket.opens(now), h.throttle.opens())
+	return later(h.bucket.opens(now), later(h.throttle.opens(), h.allowance.opens(h.inFlight, h.taken)))
 }
 
 func later(a, b time.Time) time.Time {
@@ -120,7 +137,9 @@ func (h *Host) bounded() bool {
 }
 
 // paced reports whether the starts per second are limited.
-func (h *Host) paced() bool { return h.bucket != nil || h.throttle.pace > 0 }
+func (h *Host) paced() bool {
+	return h.bucket != nil || h.throttle.pace > 0 || h.allowance.limit() > 0
+}
 
 // lowerBound returns the least time in seconds in which n requests can be done, when
 // each takes t.
@@ -135,6 +154,9 @@ func (h *Host) lowerBound(n int, t time.Duration) float64 {
 	}
 	if pace := h.throttle.pace; pace > 0 {
 		bound = max(bound, float64(n-1)/pace)
+	}
+	if limit, more := h.allowance.limit(), n-1-h.allowance.left(h.inFlight); limit > 0 && more > 0 {
+		bound = max(bound, float64(more)/limit)
 	}
 	return bound
 }
@@ -191,14 +213,18 @@ func (h *Host) park(q *queue) {
 	h.parked.put(q.lane.next(), &q.parked)
 }
 
-// start counts a request as started.
-func (h *Host) start(now time.Time) {
+// start counts a request as started, and reports whether a quota that the host has told
+// allows it.
+func (h *Host) start(now time.Time) (allowed bool) {
+	allowed = h.allowance.start(now, h.started, h.inFlight)
+	h.started++
 	h.inFlight++
 	h.bucket.take(now)
 	h.throttle.start(now, h.inFlight)
 	if h.limit == 0 && h.inFlight == h.sched.share {
 		h.sched.full = append(h.sched.full, h)
 	}
+	return allowed
 }
 
 // finish counts a request as ended.
@@ -208,12 +234,14 @@ func (h *Host) finish(now time.Time, t Task, o Outcome) {
 	}
 	h.inFlight--
 	h.sample(now.Sub(t.Started))
-	h.throttle.finish(now, h, t.Started, o)
+	h.allowance.finish(now, o, t.number, h.started, h.inFlight)
+	h.throttle.finish(now, h, t, o)
 }
 
 // matters reports whether forgetting the host would change what may start.
 func (h *Host) matters(now time.Time) bool {
-	return !h.bucket.full(now) || h.throttle.matters() || h.throttle.until.After(now) || h.Memory != nil && h.Memory.Matters(now)
+	return !h.bucket.full(now) || h.throttle.matters() || h.throttle.until.After(now) ||
+		h.allowance.matters(now, h.sched.slots) || h.Memory != nil && h.Memory.Matters(now)
 }
 
 // most is the number of requests in flight that limits and slots allow.

@@ -182,6 +182,8 @@ type Task struct {
 	ID      int
 	Started time.Time
 	queue   *queue
+	number  int  // of the host's starts
+	allowed bool // by the quota that the host has told
 }
 
 // Lane returns the lane that the task was pushed to.
@@ -241,10 +243,10 @@ func (s *Scheduler) start(q *queue, now time.Time) Task {
 	}
 	id := q.pop()
 	q.inFlight++
-	h.start(now)
+	allowed := h.start(now)
 	q.settle(now)
 	h.settle(now)
-	return Task{ID: id, Started: now, queue: q}
+	return Task{ID: id, Started: now, queue: q, number: h.started, allowed: allowed}
 }
 
 // Done takes the slot of a task back.

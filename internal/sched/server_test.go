@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"testing"
 	"time"
 )
@@ -127,6 +128,7 @@ func (s *tokenServer) drained(at time.Duration, tokens float64) time.Duration {
 type windowServer struct {
 	limit  int
 	window time.Duration
+	phase  time.Duration // of the first window that has passed at the start
 	tells  bool
 
 	begun time.Duration
@@ -134,7 +136,7 @@ type windowServer struct {
 }
 
 func (s *windowServer) take(now time.Duration) (bool, time.Duration) {
-	if begun := now.Truncate(s.window); begun != s.begun {
+	if begun := (now + s.phase).Truncate(s.window) - s.phase; begun != s.begun {
 		s.begun, s.taken = begun, 0
 	}
 	if s.taken < s.limit {
@@ -246,6 +248,7 @@ type crawl struct {
 	seed     uint64
 	config   Config
 	watch    func(now time.Duration, h *Host) // may be nil
+	warm     int                              // URLs of each site that are answered before the others are queued
 }
 
 // A trip is a request on its way.
@@ -255,6 +258,7 @@ type trip struct {
 	there bool // it has reached the server
 	ok    bool
 	wait  time.Duration
+	told  http.Header
 }
 
 // A crawler is a running crawl.
@@ -279,16 +283,28 @@ func (c crawl) run(t testing.TB) {
 	}
 	r := &crawler{crawl: c, t: t, s: New(start, config), rand: rand.New(rand.NewPCG(c.seed, 1))}
 	r.lane = r.s.NewLane(nil)
+	r.push(func(s *site) int { return min(s.urls, c.warm) })
+	r.play()
+	r.push(func(s *site) int { return max(0, s.urls-c.warm) })
+	r.play()
+}
+
+// push queues some URLs of each site.
+func (c *crawler) push(urls func(s *site) int) {
 	for i, site := range c.sites {
-		for range site.urls {
-			r.lane.Push(start, key(i), len(r.of))
-			r.of = append(r.of, site)
+		for range urls(site) {
+			c.lane.Push(c.at(), key(i), len(c.of))
+			c.of = append(c.of, site)
 		}
 	}
-	r.tried = make([]int, len(r.of))
-	for steps := 0; r.step(); steps++ {
-		if steps > 1000*len(r.of)+100_000 {
-			t.Fatal("it does not end")
+	c.tried = append(c.tried, make([]int, len(c.of)-len(c.tried))...)
+}
+
+// play goes on until nothing is queued or in flight.
+func (c *crawler) play() {
+	for steps := 0; c.step(); steps++ {
+		if steps > 1000*len(c.of)+100_000 {
+			c.t.Fatal("it does not end")
 		}
 	}
 }
@@ -310,7 +326,9 @@ func (c *crawler) step() bool {
 			return true
 		}
 	}
-	c.now = at.Sub(start)
+	if ok {
+		c.now = at.Sub(start)
+	}
 	return ok
 }
 
@@ -340,6 +358,9 @@ func (c *crawler) arrive() {
 	if !tr.there {
 		tr.there = true
 		tr.ok, tr.wait = site.server.take(c.now)
+		if a, ok := site.server.(announcer); ok {
+			tr.told = a.announce(c.now)
+		}
 		c.send(tr, site.latency.back)
 		return
 	}
@@ -347,7 +368,7 @@ func (c *crawler) arrive() {
 	if tr.ok {
 		site.server.leave()
 		site.accepted = append(site.accepted, c.now)
-		c.s.Done(c.at(), tr.task, Outcome{Verdict: Accepted})
+		c.s.Done(c.at(), tr.task, Outcome{Verdict: Accepted, Quota: heard(tr.told, c.at())})
 	} else {
 		c.refuse(tr)
 	}
@@ -359,8 +380,14 @@ func (c *crawler) arrive() {
 func (c *crawler) refuse(tr *trip) {
 	site, id := tr.site, tr.task.ID
 	site.refused++
-	site.until = max(site.until, c.now+tr.wait)
-	c.s.Done(c.at(), tr.task, Outcome{Throttled, tr.wait})
+	wait, told := tr.wait, heard(tr.told, c.at())
+	if wait == 0 && told.Left == 0 {
+		wait = told.Reset // as the attempt has it
+	} else if told.Left == 0 && told.Reset > 0 {
+		told.Reset = wait
+	}
+	site.until = max(site.until, c.now+wait)
+	c.s.Done(c.at(), tr.task, Outcome{Verdict: Throttled, Pause: wait, Quota: told})
 	if c.tried[id] < c.attempts {
 		c.lane.Back(c.at(), tr.task.Host().Key(), id)
 	} else {

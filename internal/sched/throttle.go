@@ -7,6 +7,7 @@ type Outcome struct {
 	Verdict Verdict
 	// Pause is how long a throttling host asked to wait; 0 is that it did not say.
 	Pause time.Duration
+	Quota Quota
 }
 
 // A Verdict is one of Neutral, Accepted and Throttled.
@@ -84,8 +85,9 @@ func (t *throttle) probe() {
 	t.since, t.accepted = t.until, 0
 }
 
-// finish takes note of the outcome of a request that started at the given time.
-func (t *throttle) finish(now time.Time, h *Host, started time.Time, o Outcome) {
+// finish takes note of the outcome of a request.
+func (t *throttle) finish(now time.Time, h *Host, task Task, o Outcome) {
+	started := task.Started
 	if t.lesson != nil && t.stale > 0 && !started.After(t.incident) {
 		t.stale--
 	}
@@ -97,7 +99,7 @@ func (t *throttle) finish(now time.Time, h *Host, started time.Time, o Outcome) 
 			t.relax(now, h, started)
 		}
 	case Throttled:
-		t.refuse(now, h, started, o.Pause)
+		t.refuse(now, h, task, o)
 	}
 }
 
@@ -138,14 +140,18 @@ func (t *throttle) waited(now time.Time, n int) bool {
 }
 
 // refuse takes note of a refusal. Refusals of requests that were in flight together are
-// one incident, as they say the same thing.
-func (t *throttle) refuse(now time.Time, h *Host, started time.Time, pause time.Duration) {
-	config := &h.sched.config
+// one incident, as they say the same thing. A refusal that a quota explains is none.
+func (t *throttle) refuse(now time.Time, h *Host, task Task, o Outcome) {
+	config, started, pause := &h.sched.config, task.Started, o.Pause
 	if pause == 0 && config.PauseMax == 0 {
 		return
 	}
 	if t.refusing.IsZero() {
 		t.refusing = now
+	}
+	if h.allowance.excuse(o.Quota, task.allowed) {
+		t.until = later(t.until, now.Add(pause))
+		return
 	}
 	if t.lesson == nil {
 		t.lesson = &lesson{window: newWindow(h.inFlight + 1), pacing: newPacing()}

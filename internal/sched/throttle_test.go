@@ -52,7 +52,7 @@ func kinds() (kinds []kind) {
 	add("outage from 1 s to 6 s", 6000, func(_ latency, tells bool, _ uint64) server {
 		return &outageServer{from: time.Second, to: 6 * time.Second, tells: tells}
 	})
-	return kinds
+	return append(kinds, tellingKinds()...)
 }
 
 // An excuse is why a row takes more than 1.5 times its lower bound.
@@ -69,7 +69,8 @@ const (
 	pauses    = "each refusal costs up to 2 s (pause, answer, probe), and it takes a few to learn the rate"
 	overshoot = "that the pace is too high is heard up to 0.5 s late"
 	late      = "what the first 10 s miss takes ten times as long afterwards"
-	underway  = "what is on its way counts here, but not for the server: it is idle half the time"
+	underway  = "requests on their way count here, but not for the server: it is idle half the time"
+	liar      = "it says to wait for a second after each answer, and is obeyed"
 )
 
 var excuses = []excuse{
@@ -92,6 +93,10 @@ var excuses = []excuse{
 	{"100/s, 10/s from 10 s", erratic, true, 1.8, late},
 	{"5 in flight", erratic, true, 3.4, underway},
 	{"5 in flight", erratic, false, 2.8, underway},
+	{"60 a minute, always 0 left", pensive, true, 1.7, liar},
+	{"60 a minute, always 0 left", pensive, false, 1.7, liar},
+	{"60 a minute, always 0 left", erratic, true, 1.7, liar},
+	{"60 a minute, always 0 left", erratic, false, 1.7, liar},
 }
 
 func excused(kind string, latency latency, tells bool) excuse {
@@ -411,14 +416,14 @@ func TestManyRefusalsAreOneIncident(t *testing.T) {
 func TestLaterRefusalsExtendThePause(t *testing.T) {
 	s, tasks := startMany(Config{}, 3)
 	for i, pause := range []time.Duration{7, 3} {
-		s.Done(start, tasks[i], Outcome{Throttled, pause * time.Second})
+		s.Done(start, tasks[i], Outcome{Verdict: Throttled, Pause: pause * time.Second})
 	}
 	d, probe := after(t, s, start) // although a request of the wave is still in flight
 	if d != 7*time.Second {
 		t.Errorf("the pause is %v", d)
 	}
 	now := start.Add(d)
-	s.Done(now, tasks[2], Outcome{Throttled, 5 * time.Second})
+	s.Done(now, tasks[2], Outcome{Verdict: Throttled, Pause: 5 * time.Second})
 	s.Done(now, probe, Outcome{Verdict: Accepted})
 	if d, _ := after(t, s, now); d != 5*time.Second {
 		t.Errorf("a late refusal pauses the host for %v", d)
@@ -427,7 +432,7 @@ func TestLaterRefusalsExtendThePause(t *testing.T) {
 
 func TestAcceptanceOfTheWaveDoesNotOpenTheWindow(t *testing.T) {
 	s, tasks := startMany(Config{}, 50)
-	s.Done(start, tasks[0], Outcome{Throttled, time.Second})
+	s.Done(start, tasks[0], Outcome{Verdict: Throttled, Pause: time.Second})
 	for _, task := range tasks[1:] {
 		s.Done(start.Add(time.Millisecond), task, Outcome{Verdict: Accepted})
 	}
@@ -441,7 +446,7 @@ func TestWithoutRetriesOnlyRetryAfterPauses(t *testing.T) {
 	if h.throttle.matters() || !h.Refusing().IsZero() {
 		t.Error("a refusal without Retry-After says something")
 	}
-	s.Done(start, tasks[1], Outcome{Throttled, time.Second})
+	s.Done(start, tasks[1], Outcome{Verdict: Throttled, Pause: time.Second})
 	if d, _ := after(t, s, start); d != time.Second || h.Refusing() != start {
 		t.Errorf("the pause is %v", d)
 	}
@@ -449,7 +454,7 @@ func TestWithoutRetriesOnlyRetryAfterPauses(t *testing.T) {
 
 func TestNeutralOutcomesTeachNothing(t *testing.T) {
 	s, tasks := startMany(Config{}, 3)
-	s.Done(start, tasks[0], Outcome{Throttled, time.Second})
+	s.Done(start, tasks[0], Outcome{Verdict: Throttled, Pause: time.Second})
 	s.Done(start, tasks[1], Outcome{})
 	s.Done(start, tasks[2], Outcome{})
 	h := tasks[0].Host()
@@ -484,7 +489,7 @@ func TestHostilePauses(t *testing.T) {
 	} {
 		s, tasks := startMany(test.config, 3)
 		for _, task := range tasks {
-			s.Done(start, task, Outcome{Throttled, test.pause})
+			s.Done(start, task, Outcome{Verdict: Throttled, Pause: test.pause})
 		}
 		d, probe := after(t, s, start)
 		if d != test.want {
@@ -492,7 +497,7 @@ func TestHostilePauses(t *testing.T) {
 		}
 		if test.want < 100*year {
 			now := start.Add(d)
-			s.Done(now, probe, Outcome{Throttled, test.pause})
+			s.Done(now, probe, Outcome{Verdict: Throttled, Pause: test.pause})
 			if again, _ := after(t, s, now); again < d {
 				t.Errorf("%+v: the second pause is %v", test, again)
 			}
@@ -539,7 +544,7 @@ func play(t testing.TB, choose func(n int) int) (steps int) {
 	b.lane = b.s.NewLane(nil)
 	for range 300 {
 		b.step(func() Outcome {
-			return Outcome{Verdict(b.choose(3)), bullyPauses[b.choose(len(bullyPauses))]}
+			return Outcome{Verdict: Verdict(b.choose(3)), Pause: bullyPauses[b.choose(len(bullyPauses))], Quota: b.quota()}
 		})
 	}
 	for b.h != nil && b.h.throttle.matters() {
@@ -549,6 +554,14 @@ func play(t testing.TB, choose func(n int) int) (steps int) {
 		}
 	}
 	return steps
+}
+
+// quota returns none, or any.
+func (b *bully) quota() Quota {
+	if b.choose(2) == 0 {
+		return Quota{}
+	}
+	return Quota{b.choose(12), b.choose(12), bullyPauses[b.choose(len(bullyPauses))]}
 }
 
 func (b *bully) step(outcome func() Outcome) {
@@ -561,12 +574,17 @@ func (b *bully) step(outcome func() Outcome) {
 		if until := b.h.PausedUntil(); b.now.Before(until) {
 			b.t.Fatalf("a start %v before the end of the pause", until.Sub(b.now))
 		}
+		if b.choose(20) == 0 {
+			b.h.Overrule(b.now)
+		}
 		b.flying = append(b.flying, task)
 		b.check()
 	}
 	b.now = b.now.Add([]time.Duration{0, 1, time.Millisecond, 50 * time.Millisecond, time.Second}[b.choose(5)])
 	if at, ok := b.s.Next(b.now); ok && len(b.flying) == 0 {
 		b.now = at
+	} else if len(b.flying) == 0 {
+		b.t.Fatalf("nothing is in flight, and nothing will start: %+v", b.h.allowance)
 	}
 	if len(b.flying) > 0 && b.choose(3) > 0 {
 		i := b.choose(len(b.flying))
@@ -578,9 +596,12 @@ func (b *bully) step(outcome func() Outcome) {
 }
 
 func (b *bully) check() {
+	if a := &b.h.allowance; a.least < 0 || a.counted < 0 || a.counted > b.h.inFlight || a.told() != (a.period > 0) {
+		b.t.Fatalf("%+v", *a)
+	}
 	th := &b.h.throttle
 	if th.lesson == nil {
-		if th.pace != 0 || !th.until.IsZero() || !th.refusing.IsZero() {
+		if th.pace != 0 {
 			b.t.Fatalf("not all is forgotten: %+v", th)
 		}
 		return
@@ -630,7 +651,7 @@ func TestHostThatRefusesNothingCostsNothing(t *testing.T) {
 	now := start
 	allocs := testing.AllocsPerRun(100, func() {
 		h.throttle.start(now, 1)
-		h.throttle.finish(now, h, now, Outcome{Verdict: Accepted})
+		h.throttle.finish(now, h, Task{Started: now}, Outcome{Verdict: Accepted})
 	})
 	if allocs > 0 || h.throttle.matters() {
 		t.Errorf("%v allocations, %d hosts", allocs, len(s.hosts))
@@ -642,6 +663,6 @@ func BenchmarkThrottleOfAHostThatRefusesNothing(b *testing.B) {
 	h := tasks[0].Host()
 	for b.Loop() {
 		h.throttle.start(start, 1)
-		h.throttle.finish(start, h, start, Outcome{Verdict: Accepted})
+		h.throttle.finish(start, h, Task{Started: start}, Outcome{Verdict: Accepted})
 	}
 }

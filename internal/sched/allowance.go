@@ -1,0 +1,170 @@
+package sched
+
+import "time"
+
+// A Quota is the statement of a host about the starts that follow the request that told it.
+// Without Reset it says nothing.
+type Quota struct {
+	Left  int           // starts that the host still takes
+	Size  int           // of a whole quota; 0 is not known
+	Reset time.Duration // until it is whole again
+}
+
+// usedUp reports whether the quota allows no start.
+func (q Quota) usedUp() bool { return q.Reset > 0 && q.Left == 0 }
+
+// An allowance counts the starts that a host still takes by its own account. While any are left
+// it holds nothing back; with none left the host waits for the reset, and then gets a whole
+// quota as a first guess. While that lasts, no more start than were guessed until an answer tells.
+//
+// A request in flight counts against the quota until it is answered, as nobody knows which of
+// two requests the server counted first. For the same reason answers contradict each other, and are
+// taken in rounds: a request that started after the first answer of a round has certainly been
+// counted after that answer, and begins the next round. Within a round the least counts.
+//
+// The zero allowance, of a host that has told no quota, allows everything.
+type allowance struct {
+	size    int           // of a whole quota; 0: none was told
+	least   int           // the least that an answer of this round has told
+	round   int           // the starts before this round
+	known   int           // of the starts, up to which the server is known to have counted all
+	counted int           // of them, in flight
+	latest  time.Time     // the last start
+	reset   time.Time     // zero: least is a guess
+	period  time.Duration // the longest time to a reset that was told
+	advice  bool          // the reset is too far away to wait for
+
+	// A whole quota is a bad guess if others use the quota too. After a refusal of a start that
+	// the quota should have allowed, the first guess is one start.
+	doubted  bool
+	excused  int  // refusals since the reset
+	trusting bool // no refusal before the reset
+}
+
+// told reports whether the host has told a quota.
+func (a *allowance) told() bool { return a.size > 0 }
+
+// left returns the starts that are left with so many requests in flight.
+func (a *allowance) left(inFlight int) int { return max(0, a.least-(inFlight-a.counted)) }
+
+// A request that hangs does not count against the quota for ever: the server has counted it
+// after so many times the usual time of a request, and a second.
+const hanging = 4
+
+// opens returns the first instant at which a start is allowed; zero is now. taken is the usual
+// time of a request.
+func (a *allowance) opens(inFlight int, taken time.Duration) time.Time {
+	if a.advice || a.reset.IsZero() || a.left(inFlight) > 0 {
+		return time.Time{}
+	}
+	if counted := a.latest.Add(max(hanging*taken, time.Second)); a.least > 0 && counted.Before(a.reset) {
+		return counted
+	}
+	return a.reset
+}
+
+// room reports whether a start need not wait for an answer.
+func (a *allowance) room(inFlight int) bool {
+	return a.size == 0 || !a.reset.IsZero() || a.left(inFlight) > 0
+}
+
+// renew begins a new quota when the reset has come.
+func (a *allowance) renew(now time.Time, started, inFlight int) {
+	if a.reset.IsZero() || now.Before(a.reset) {
+		return
+	}
+	a.least, a.round = a.size, started
+	if a.doubted {
+		a.least = 1
+	}
+	a.count(started, inFlight)
+	a.reset, a.advice = time.Time{}, false
+	a.trusting, a.excused = !a.doubted, 0
+}
+
+// count says that the server has counted all requests in flight.
+func (a *allowance) count(started, inFlight int) { a.known, a.counted = started, inFlight }
+
+// start counts a start, before which there were so many. It reports whether the quota allowed
+// it, as far as that is known.
+func (a *allowance) start(now time.Time, started, inFlight int) (allowed bool) {
+	if a.told() {
+		a.renew(now, started, inFlight)
+		if !a.advice && a.left(inFlight) == 0 {
+			a.count(started, inFlight) // they have hung for long enough
+		}
+		allowed = a.left(inFlight) > 0
+	}
+	a.latest = now
+	return allowed
+}
+
+// finish takes note of the end of a request: the nth start of so many. inFlight is without it.
+func (a *allowance) finish(now time.Time, o Outcome, n, started, inFlight int) {
+	if !a.told() && o.Quota.Reset == 0 {
+		return
+	}
+	a.renew(now, started, inFlight+1)
+	if n <= a.known {
+		a.counted--
+	}
+	guessing := a.told() && a.reset.IsZero()
+	switch {
+	case guessing && n <= a.round: // it started before the reset
+	case o.Quota.Reset > 0:
+		a.tell(now, o.Quota, n, started)
+	case guessing && o.Verdict == Accepted:
+		*a = allowance{latest: a.latest} // the host does not tell any more
+	default:
+		a.least = max(0, a.least-1) // the server may have counted it
+	}
+	if inFlight == 0 && !a.room(0) {
+		*a = allowance{latest: a.latest} // nothing is in flight that could tell
+	}
+}
+
+// tell takes note of a quota.
+func (a *allowance) tell(now time.Time, q Quota, n, started int) {
+	reset := now.Add(q.Reset)
+	switch {
+	case !a.told() || n > a.round:
+		a.least, a.round = q.Left, started
+		a.reset, a.advice = reset, false
+	case q.Left < a.least || q.Left == a.least && reset.Before(a.reset):
+		a.least, a.reset = q.Left, reset
+	}
+	a.period = max(a.period, q.Reset)
+	if q.Size > 0 {
+		a.size = max(q.Size, q.Left)
+	} else {
+		a.size = max(a.size, q.Left+1)
+	}
+}
+
+// excuse reports whether a refusal is explained by a quota that is used up: nothing is to be
+// learnt from it then. The quota may not have been known when the request started, or others
+// use it too, or the request has overtaken others. But it must not happen often.
+func (a *allowance) excuse(q Quota, allowed bool) bool {
+	switch {
+	case !q.usedUp():
+		return false
+	case !allowed:
+		return true
+	}
+	a.doubted = true
+	a.excused++
+	return a.trusting || a.excused <= 2
+}
+
+// limit returns the starts per second that the quota allows in the long run; 0 is not known.
+func (a *allowance) limit() float64 {
+	if a.size == 0 || a.advice {
+		return 0
+	}
+	return float64(a.size) / a.period.Seconds()
+}
+
+// matters reports whether forgetting the quota could have more started than are left.
+func (a *allowance) matters(now time.Time, slots int) bool {
+	return a.told() && (a.size <= slots || a.reset.After(now))
+}

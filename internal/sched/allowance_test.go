@@ -1,0 +1,246 @@
+package sched
+
+import (
+	"testing"
+	"time"
+)
+
+// A teller is a host that tells quotas, and the tasks in flight to it.
+type teller struct {
+	t      *testing.T
+	s      *Scheduler
+	lane   *Lane
+	now    time.Time
+	flying []Task
+}
+
+func newTeller(t *testing.T, slots, tasks int) *teller {
+	h := &teller{t: t, s: New(start, Config{Slots: slots, PauseBase: time.Second, PauseMax: time.Second}), now: start}
+	h.lane = h.s.NewLane(nil)
+	for id := range tasks {
+		h.lane.Push(start, "host", id)
+	}
+	return h
+}
+
+// starts checks how many more start now.
+func (h *teller) starts(want int) {
+	h.t.Helper()
+	tasks := startAll(h.s, h.now)
+	if len(tasks) != want {
+		h.t.Fatalf("%v after the start %d start, want %d", h.now.Sub(start), len(tasks), want)
+	}
+	h.flying = append(h.flying, tasks...)
+}
+
+// answer answers the first request in flight.
+func (h *teller) answer(o Outcome) {
+	task := h.flying[0]
+	h.flying = h.flying[1:]
+	h.s.Done(h.now, task, o)
+}
+
+// tells answers the first request in flight with a quota.
+func (h *teller) tells(left, size int, reset time.Duration) {
+	h.answer(Outcome{Verdict: Accepted, Quota: Quota{left, size, reset}})
+}
+
+// opensAfter checks when the next request starts if only time passes, and goes there.
+func (h *teller) opensAfter(want time.Duration) {
+	h.t.Helper()
+	at, ok := h.s.Next(h.now)
+	if !ok || at.Sub(h.now) != want {
+		h.t.Fatalf("the host opens after %v, %v; want %v", at.Sub(h.now), ok, want)
+	}
+	h.now = at
+}
+
+func TestAQuotaIsUsedAtOnceAndThenWaitedFor(t *testing.T) {
+	h := newTeller(t, 10, 100)
+	h.s.Done(start, h.s.mustPop(t), Outcome{Verdict: Accepted, Quota: Quota{12, 13, time.Minute}})
+	h.starts(10)
+	for left := 11; left >= 2; left-- {
+		h.tells(left, 13, time.Minute)
+	}
+	h.starts(2)
+	h.tells(1, 13, time.Minute)
+	h.tells(0, 13, time.Minute)
+	h.starts(0)
+	h.opensAfter(time.Minute)
+	h.starts(10) // of 13, no probe
+	h.tells(12, 13, time.Minute)
+	h.starts(1)
+}
+
+func TestRequestsInFlightCountAgainstAQuota(t *testing.T) {
+	h := newTeller(t, 10, 100)
+	h.starts(10)
+	h.tells(11, 20, time.Minute) // nine are on their way
+	h.starts(1)
+	h.now = h.now.Add(time.Millisecond)
+	h.tells(3, 20, time.Minute)
+	h.starts(0)
+}
+
+// The guess after a reset is a limit on the requests in flight until an answer tells.
+func TestTheFirstGuessIsAWholeQuota(t *testing.T) {
+	h := newTeller(t, 10, 100)
+	h.starts(10)
+	for range 10 {
+		h.tells(0, 4, time.Second)
+	}
+	h.opensAfter(time.Second)
+	h.starts(4)
+	if _, ok := h.s.Next(h.now); ok {
+		t.Fatal("time alone opens the host")
+	}
+	h.tells(8, 4, time.Second)
+	h.starts(5)
+}
+
+func TestAHostThatDoesNotTellAnyMoreIsFree(t *testing.T) {
+	for name, o := range map[string]Outcome{"an answer": {Verdict: Accepted}, "no answer to any": {}} {
+		h := newTeller(t, 10, 100)
+		h.starts(10)
+		for range 10 {
+			h.tells(0, 2, time.Second)
+		}
+		h.opensAfter(time.Second)
+		h.starts(2)
+		h.answer(o)
+		if o.Verdict == Neutral {
+			h.starts(0)
+			h.answer(o)
+		}
+		if n := len(startAll(h.s, h.now)); n < 9 {
+			t.Errorf("%s: %d start", name, n)
+		}
+	}
+}
+
+// An answer to a request from before the reset says nothing about the new quota.
+func TestAnswersFromBeforeTheResetAreIgnored(t *testing.T) {
+	h := newTeller(t, 10, 100)
+	h.starts(10)
+	for range 9 {
+		h.tells(0, 5, time.Second)
+	}
+	h.opensAfter(time.Second)
+	h.starts(5)
+	h.tells(0, 5, time.Second) // the tenth of before
+	h.tells(4, 5, time.Second)
+	h.starts(0) // four are in flight
+	h.tells(4, 5, time.Second)
+	h.starts(1)
+}
+
+// A request that hangs has been counted by the server long since.
+func TestRequestsThatHangDoNotCountForEver(t *testing.T) {
+	h := newTeller(t, 10, 100)
+	h.starts(10)
+	h.now = h.now.Add(time.Second)
+	h.tells(9, 10, time.Minute)
+	h.starts(0)
+	h.opensAfter(3 * time.Second) // four times what the first took, from the last start
+	h.starts(1)
+}
+
+func TestARefusalThatAQuotaExplainsTeachesNothingElse(t *testing.T) {
+	h := newTeller(t, 10, 100)
+	h.starts(10)
+	for range 10 {
+		h.answer(Outcome{Verdict: Throttled, Pause: 2 * time.Second, Quota: Quota{0, 4, 2 * time.Second}})
+	}
+	host := h.s.Host("host")
+	if host.throttle.matters() {
+		t.Error("the throttle has learnt something")
+	}
+	h.opensAfter(2 * time.Second)
+	h.starts(4)
+}
+
+// Others use the quota too. Then the first guess is one.
+func TestAGuessThatWasTooMuchIsNotRepeated(t *testing.T) {
+	h := newTeller(t, 10, 100)
+	h.starts(10)
+	for range 10 {
+		h.tells(0, 4, time.Second)
+	}
+	h.opensAfter(time.Second)
+	h.starts(4)
+	for range 4 {
+		h.answer(Outcome{Verdict: Throttled, Pause: time.Second, Quota: Quota{0, 4, time.Second}})
+	}
+	h.opensAfter(time.Second)
+	h.starts(1)
+	h.tells(2, 4, time.Second)
+	h.starts(2)
+	for range 2 {
+		h.answer(Outcome{Verdict: Throttled, Pause: time.Second, Quota: Quota{0, 4, time.Second}})
+	}
+	if host := h.s.Host("host"); host.throttle.matters() {
+		t.Error("two refusals are too many")
+	}
+	h.opensAfter(time.Second)
+	h.starts(1)
+	h.tells(9, 4, time.Second)
+	h.starts(9)
+	for range 3 {
+		h.answer(Outcome{Verdict: Throttled, Pause: time.Second, Quota: Quota{0, 4, time.Second}})
+	}
+	if host := h.s.Host("host"); !host.throttle.matters() {
+		t.Error("three refusals are no incident")
+	}
+}
+
+func TestAQuotaThatIsOverruledHoldsNothingBack(t *testing.T) {
+	h := newTeller(t, 10, 100)
+	h.starts(10)
+	h.tells(0, 10, time.Hour)
+	h.starts(0)
+	h.s.Host("host").Overrule(h.now)
+	h.starts(1)
+	if left, reset := h.s.Host("host").Quota(h.now); left != 0 || reset != start.Add(time.Hour) {
+		t.Errorf("%d left until %v", left, reset)
+	}
+}
+
+func TestAQuotaOutlivesTheQueue(t *testing.T) {
+	h := newTeller(t, 10, 1)
+	h.starts(1)
+	h.tells(0, 3, time.Second)
+	h.now = h.now.Add(time.Minute)
+	for id := range 20 {
+		h.lane.Push(h.now, "host", 1+id)
+	}
+	h.starts(3)
+}
+
+// Where the quota decides when the lane is done, its host is critical as one with a rate is.
+func TestAHostWithAQuotaIsCritical(t *testing.T) {
+	h := newTeller(t, 2, 0)
+	for id := range 100 {
+		h.lane.Push(start, "other", id)
+	}
+	for id := range 100 {
+		h.lane.Push(start, "host", 100+id)
+	}
+	task := h.s.mustPop(t)
+	h.now = h.now.Add(10 * time.Millisecond)
+	h.s.Done(h.now, task, Outcome{Verdict: Accepted})
+	limits := h.s.Host("host")
+	limits.allowance.finish(h.now, Outcome{Verdict: Accepted, Quota: Quota{5, 10, time.Minute}}, 1, 1, 0)
+	h.lane.queues["host"].settle(h.now)
+	if task := h.s.mustPop(t); task.Host().Key() != "host" {
+		t.Errorf("%s is served first", task.Host().Key())
+	}
+}
+
+func (s *Scheduler) mustPop(t *testing.T) Task {
+	t.Helper()
+	task, ok := s.Pop(start)
+	if !ok {
+		t.Fatal("nothing starts")
+	}
+	return task
+}
