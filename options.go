@@ -63,6 +63,7 @@ type config struct {
 	hostRate        rate.Limit
 	hostBurst       int
 	hostLimits      func(host string) HostLimits
+	hostGroup       func(host string) string
 	limiter         Limiter
 
 	timeout    time.Duration
@@ -234,6 +235,47 @@ func WithHostRate(r rate.Limit, burst int) Option {
 func WithHostLimits(f func(host string) HostLimits) Option {
 	return optionFunc(func(c *config) error {
 		c.hostLimits = f
+		return nil
+	})
+}
+
+// WithHostGroup makes hosts one for which f returns the same name: www.example.com and
+// example.com, the shards of a site, or all names of one server. They share limits, rate, share,
+// pauses, quota, pace, budget of retries and failures in a row. A host for which f returns "" is itself, as are all for
+// a nil f, the default.
+//
+// f gets hosts as [WithHostLimits] describes it, and that option then gets the names of groups, as
+// does a [HostPausedError]. A name may be that of a host, which is then one of the group.
+// Connections, cookies and headers go by the host as ever.
+//
+// f is called for each request, on several goroutines at once, and must always return the same
+// name for a host. To group by the domain that was registered, with golang.org/x/net/publicsuffix:
+//
+//	fetch.WithHostGroup(func(host string) string {
+//		name := (&url.URL{Host: host}).Hostname()
+//		if _, err := netip.ParseAddr(name); err == nil {
+//			return "" // an address has no domain
+//		}
+//		domain, _ := publicsuffix.EffectiveTLDPlusOne(name)
+//		return domain
+//	})
+//
+// To group by address, where one server has many sites, look the host up and remember the
+// answer, as f must be quick and constant:
+//
+//	var addresses sync.Map // by host
+//	fetch.WithHostGroup(func(host string) string {
+//		name := (&url.URL{Host: host}).Hostname()
+//		if known, ok := addresses.Load(name); ok {
+//			return known.(string)
+//		}
+//		found, _ := net.LookupHost(name)
+//		known, _ := addresses.LoadOrStore(name, strings.Join(found[:min(1, len(found))], ""))
+//		return known.(string)
+//	})
+func WithHostGroup(f func(host string) string) Option {
+	return optionFunc(func(c *config) error {
+		c.hostGroup = f
 		return nil
 	})
 }
@@ -725,6 +767,7 @@ func (c *config) batches(f *Fetcher) engine.Config {
 			Permits: c.limiter != nil,
 			Host:    c.defaultLimits(),
 		},
+		HostGroup:       c.hostGroup,
 		Limiter:         c.limiter,
 		Timeout:         c.timeout,
 		Budgets:         c.retries > 0,

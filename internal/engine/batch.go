@@ -195,8 +195,8 @@ func (b *batch) noteEndLocked() {
 // accept queues a new entry, or ends it.
 func (b *batch) accept(en *entry) {
 	var err error
-	if en.key, err = en.job.Host(); err == nil && b.engine.config.HostLimits != nil {
-		err = b.keepInput(en.key)
+	if en.key, err = en.job.Host(); err == nil && b.engine.hosts.asks() {
+		en.key, err = b.keepInput(en.key)
 	}
 	if err == nil {
 		b.watch(en)
@@ -306,14 +306,14 @@ func (b *batch) refusalLocked(now time.Time, key string) error {
 // keepInput is hosts.keep for the host of a new input. It may run on the caller's goroutine,
 // which a runtime.Goexit of the caller's function must not end, and a panic must not get
 // ahead of the inputs that are still to be taken.
-func (b *batch) keepInput(key string) error {
-	err := fault.Exited
-	panicked, _ := fault.Contain(func() { err = b.engine.hosts.keep(key) })
+func (b *batch) keepInput(host string) (key string, err error) {
+	err = fault.Exited
+	panicked, _ := fault.Contain(func() { key, err = b.engine.hosts.keep(host) })
 	if panicked != nil {
 		b.abort(panicked)
-		return fault.Panicked
+		return "", fault.Panicked
 	}
-	return err
+	return key, err
 }
 
 // fits reports whether t is before the deadline of the batch.

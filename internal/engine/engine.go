@@ -21,6 +21,10 @@ import (
 // Config says how an Engine runs jobs.
 type Config struct {
 	Limits sched.Config
+	// HostGroup returns the name of the group of a host, or "" if it is in none; nil: none is. The
+	// hosts of a group are one to the engine, whose key is that name. It may be code of the
+	// caller's.
+	HostGroup func(host string) string
 	// HostLimits returns the limits of a host; nil: all have those of Limits.Host. It may be
 	// code of the caller's.
 	HostLimits func(host string) (sched.Limits, error)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/batchhttp/fetch/internal/fault"
@@ -66,27 +67,37 @@ type hosts struct {
 	engine *Engine
 }
 
-// keep keeps the host with the given key in the scheduler until the push that
-// follows. The limits of one that is not known are asked for, without the lock.
-func (h hosts) keep(key string) error {
+// asks reports whether keep may run code of the caller's.
+func (h hosts) asks() bool {
+	c := &h.engine.config
+	return c.HostLimits != nil || c.HostGroup != nil
+}
+
+// keep returns the key of a host, and keeps it in the scheduler until the push that follows. The
+// group of the host, and the limits of one that is not known, are asked for without the lock.
+func (h hosts) keep(host string) (key string, err error) {
 	e := h.engine
+	key = host
+	if e.config.HostGroup != nil {
+		key = cmp.Or(e.config.HostGroup(host), host)
+	}
 	if e.config.HostLimits == nil {
-		return nil
+		return key, nil
 	}
 	e.mu.Lock()
 	known := e.sched.Keep(key)
 	e.mu.Unlock()
 	if known {
-		return nil
+		return key, nil
 	}
 	limits, err := e.config.HostLimits(key)
 	if err != nil {
-		return err
+		return key, err
 	}
 	e.mu.Lock()
 	e.sched.Introduce(key, limits)
 	e.mu.Unlock()
-	return nil
+	return key, nil
 }
 
 // releaseLocked undoes keep, after the push.

@@ -113,8 +113,8 @@ func (l *list) isCopy(i int) bool {
 func (l *list) candidate(i int) candidate {
 	c := candidate{id: i}
 	var ctx context.Context
-	if c.key, ctx, c.err = l.inputs.Input(i); c.err == nil && l.batch.engine.config.HostLimits != nil {
-		c.err = l.batch.keepInput(c.key)
+	if c.key, ctx, c.err = l.inputs.Input(i); c.err == nil && l.batch.engine.hosts.asks() {
+		c.key, c.err = l.batch.keepInput(c.key)
 	}
 	if ctx != nil && ctx.Done() != nil && c.err == nil {
 		c.entry = newEntry(i, l.inputs.Job(i), l.batch.started)

@@ -128,7 +128,7 @@ func (w *worker) handBack() time.Time {
 func (w *worker) keepNext() (err error) {
 	en := w.entry
 	if en.key, err = en.job.Host(); err == nil {
-		err = w.engine.hosts.keep(en.key)
+		en.key, err = w.engine.hosts.keep(en.key)
 	}
 	return err
 }

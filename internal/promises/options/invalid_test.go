@@ -41,6 +41,7 @@ var badOptions = map[string][]fetch.Option{
 		fetch.WithHostRate(1, 0), fetch.WithHostRate(1, -1), fetch.WithHostRate(rate.Inf, 0), fetch.WithHostRate(0, 0),
 	},
 	"WithHostLimits": nil, // what f returns is another test
+	"WithHostGroup":  nil,
 	"WithLimiter":    {fetch.WithLimiter(nilLimiter)},
 	"WithTimeout":    {fetch.WithTimeout(-1), fetch.WithTimeout(math.MinInt64)},
 	"WithRetries":    {fetch.WithRetries(-1), fetch.WithRetries(math.MinInt)},

@@ -29,6 +29,7 @@ func TestLimitsOfWhatOptionsAcceptAreAccepted(t *testing.T) {
 		"WithHostLimits, most": fetch.WithHostLimits(func(string) fetch.HostLimits {
 			return fetch.HostLimits{Concurrency: math.MaxInt, Rate: rate.Inf, Burst: math.MaxInt}
 		}),
+		"WithHostGroup, none":       fetch.WithHostGroup(func(string) string { return "" }),
 		"WithTimeout, none":         fetch.WithTimeout(0),
 		"WithTimeout, most":         fetch.WithTimeout(math.MaxInt64),
 		"WithRetries, none":         fetch.WithRetries(0),
@@ -78,6 +79,7 @@ func TestNilMeansTheDefault(t *testing.T) {
 		}))),
 		fetch.WithClient(nil),
 		fetch.WithHostLimits(nil),
+		fetch.WithHostGroup(nil),
 		fetch.WithLimiter(nil),
 		fetch.WithBodyFunc(nil),
 		fetch.WithRequestFunc(nil),

@@ -343,6 +343,25 @@ var places = map[string]place{
 			}),
 		}
 	}},
+	"HostGroup": {options: func(explode func(), calm fetchtest.RoundTripFunc) []fetch.Option {
+		return []fetch.Option{fetchtest.Over(calm), fetch.WithHostGroup(func(host string) string {
+			if host == "bomb" {
+				explode()
+			}
+			return ""
+		})}
+	}},
+	"HostGroup, for a redirect": {options: func(explode func(), calm fetchtest.RoundTripFunc) []fetch.Option {
+		return []fetch.Option{
+			fetchtest.Over(bombed(calm, alwaysAnswering(302, "Location", "http://elsewhere/"))),
+			fetch.WithHostGroup(func(host string) string {
+				if host == "elsewhere" {
+					explode()
+				}
+				return ""
+			}),
+		}
+	}},
 	"HostLimits, for a redirect": {options: func(explode func(), calm fetchtest.RoundTripFunc) []fetch.Option {
 		return []fetch.Option{
 			fetchtest.Over(bombed(calm, alwaysAnswering(302, "Location", "http://elsewhere/"))),
