@@ -53,6 +53,16 @@ type Limiter interface {
 	Wait(ctx context.Context) error
 }
 
+// A HostLimiter is a [Limiter] that is told the host. If the Limiter of [WithLimiter] is one,
+// WaitHost is called instead of Wait.
+type HostLimiter interface {
+	Limiter
+	// WaitHost blocks until there is a permit for a request to the host, and takes it. It
+	// returns an error if it cannot, or once ctx is done. It is called from several goroutines
+	// at once.
+	WaitHost(ctx context.Context, host string) error
+}
+
 // config is the sum of the options. It does not change once New has returned.
 type config struct {
 	client          *http.Client
@@ -239,7 +249,7 @@ func WithHostLimits(f func(host string) HostLimits) Option {
 	})
 }
 
-// WithHostGroup makes hosts one for which f returns the same name: www.example.com and
+// WithHostGroup treats hosts as one if f returns the same name for them: www.example.com and
 // example.com, the shards of a site, or all names of one server. They share limits, rate, share,
 // pauses, quota, pace, budget of retries and failures in a row. A host for which f returns "" is itself, as are all for
 // a nil f, the default.
@@ -287,6 +297,11 @@ func WithHostGroup(f func(host string) string) Option {
 // A Fetcher calls Wait on one goroutine at a time, and only while a request could
 // otherwise start. The context has no deadline and ends with the
 // Fetcher's calls. An error of Wait ends the URL that would have started.
+//
+// If l is a [HostLimiter], its WaitHost is called instead, with the host as [WithHostLimits]
+// describes it or the name of its group: once for each start, for up to eight hosts at once, and
+// one at a time for each. So a limit that several machines share can be one for each host. No slot is held
+// meanwhile, and a host that has to wait holds up no other.
 func WithLimiter(l Limiter) Option {
 	return optionFunc(func(c *config) error {
 		if l != nil && holdsNil(l) {
@@ -761,20 +776,25 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 func (c *config) batches(f *Fetcher) engine.Config {
 	e := engine.Config{
 		Limits: sched.Config{
-			Slots:   c.concurrency,
-			Rate:    c.rate,
-			Burst:   c.burst,
-			Permits: c.limiter != nil,
-			Host:    c.defaultLimits(),
+			Slots: c.concurrency,
+			Rate:  c.rate,
+			Burst: c.burst,
+			Host:  c.defaultLimits(),
 		},
 		HostGroup:       c.hostGroup,
-		Limiter:         c.limiter,
 		Timeout:         c.timeout,
 		Budgets:         c.retries > 0,
 		MaxHostFailures: c.maxHostFailures,
 		MaxPause:        c.maxRetryAfter,
 		Patience:        c.patience(),
 		NewRunner:       func() job.Runner { return attempt.NewRunner(f.client) },
+	}
+	switch l := c.limiter.(type) {
+	case nil:
+	case HostLimiter:
+		e.Limits.HostPermits, e.HostLimiter = true, l
+	default:
+		e.Limits.Permits, e.Limiter = true, l
 	}
 	if c.retries > 0 {
 		e.Limits.PauseBase, e.Limits.PauseMax = c.backoffBase, c.backoffMax

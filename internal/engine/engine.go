@@ -28,9 +28,13 @@ type Config struct {
 	// HostLimits returns the limits of a host; nil: all have those of Limits.Host. It may be
 	// code of the caller's.
 	HostLimits func(host string) (sched.Limits, error)
-	// Limiter gives a permit for each start; nil: none is needed. It is code of the caller's.
+	// Limiter gives a permit for each start, or HostLimiter one for each start at a host; nil:
+	// none is needed. They are code of the caller's.
 	Limiter interface {
 		Wait(ctx context.Context) error
+	}
+	HostLimiter interface {
+		WaitHost(ctx context.Context, host string) error
 	}
 	Timeout         time.Duration // of an attempt; 0 is none
 	Budgets         bool          // whether hosts have budgets of retries
@@ -118,6 +122,7 @@ func (e *Engine) kickLocked(now time.Time) {
 	if e.run == nil {
 		return
 	}
+	e.permits.askForHostsLocked(now)
 	startable := e.sched.InFlight() < e.config.Limits.Slots && e.sched.Startable(now)
 	if at, ok := e.sched.Next(now); ok {
 		e.alarm.set(now, at)
@@ -125,7 +130,7 @@ func (e *Engine) kickLocked(now time.Time) {
 	switch {
 	case !startable:
 	case e.config.Limiter != nil && e.sched.Permits() == 0:
-		e.permits.askLocked()
+		e.permits.askForAnyLocked()
 	case e.workers < e.config.Limits.Slots:
 		e.hireLocked()
 	}

@@ -10,60 +10,83 @@ import (
 
 var errLimiterExited = fault.New(nil, errors.New("WithLimiter: runtime.Goexit was called"))
 
-// permits gets permits from the Limiter, one at a time.
+// permits gets permits from the caller's limiter: one at a time for whichever host, or one at a
+// time for each of a few hosts.
 type permits struct {
 	engine *Engine
-	asking bool // guarded by Engine.mu
+	asking int // guarded by Engine.mu
+}
+
+// maxAsking is for how many hosts permits are waited for at once.
+const maxAsking = 8
+
+// anyHost is no host's key, as it is empty.
+const anyHost = ""
+
+// askForAnyLocked asks for a permit that any host can use.
+func (p *permits) askForAnyLocked() {
+	if p.asking == 0 {
+		p.askLocked(anyHost)
+	}
+}
+
+// askForHostsLocked asks for permits for the hosts that could start a request with one.
+func (p *permits) askForHostsLocked(now time.Time) {
+	if p.engine.config.HostLimiter == nil {
+		return
+	}
+	for p.asking < maxAsking {
+		key, ok := p.engine.sched.Ask(now)
+		if !ok {
+			return
+		}
+		p.askLocked(key)
+	}
 }
 
 // askLocked asks for a permit, on a goroutine of its own.
-func (p *permits) askLocked() {
-	if p.asking {
-		return
-	}
-	p.asking = true
+func (p *permits) askLocked(key string) {
+	p.asking++
 	r := p.engine.run
 	r.group.Go(func() error {
-		p.ask(r)
+		p.ask(r, key)
 		return nil
 	})
 }
 
 // ask waits for a permit. It belongs to whichever job can start then, as does an error or
 // a panic.
-func (p *permits) ask(r *run) {
+func (p *permits) ask(r *run, key string) {
 	err := errLimiterExited
 	var panicked *fault.Panic
 	defer func() {
 		if value := recover(); value != nil {
 			panicked, err = fault.AsPanic(value), fault.Panicked
 		}
-		p.answer(r, err, panicked)
+		p.answer(r, key, err, panicked)
 	}()
-	if err = p.engine.config.Limiter.Wait(r.ctx); err != nil {
+	if key == anyHost {
+		err = p.engine.config.Limiter.Wait(r.ctx)
+	} else {
+		err = p.engine.config.HostLimiter.WaitHost(r.ctx, key)
+	}
+	if err != nil {
 		err = fault.New(nil, err)
 	}
 }
 
-// answer takes the outcome of Wait: a permit, or the error of the job that could start.
-func (p *permits) answer(r *run, err error, panicked *fault.Panic) {
+// answer takes the outcome of a wait: a permit, or the error of the job that could start.
+func (p *permits) answer(r *run, key string, err error, panicked *fault.Panic) {
 	e := p.engine
 	e.mu.Lock()
-	p.asking = false
+	p.asking--
 	now := time.Now()
-	var task sched.Task
-	blamed := false
-	switch {
-	case err == nil:
-		e.sched.Permit()
-	case e.run == r:
-		task, blamed = e.sched.Reject(now)
-	}
+	task, blamed := p.settleLocked(now, key, err, e.run == r)
 	if !blamed {
 		if panicked != nil {
 			r.panicked = panicked
 		}
-		e.kickLocked(now) // a later run too, that had to wait for the end of this Wait
+		e.kickLocked(now) // a later run too, that had to wait for the end of this wait
 		e.mu.Unlock()
 		return
 	}
@@ -78,4 +101,24 @@ func (p *permits) answer(r *run, err error, panicked *fault.Panic) {
 		b.abort(panicked) // before the batch can settle: nobody would raise it then
 	}
 	b.end(en, err)
+}
+
+// settleLocked hands a permit to the scheduler, or takes out the task that is to blame for an
+// error, if there is one and the run still goes on.
+func (p *permits) settleLocked(now time.Time, key string, err error, running bool) (task sched.Task, blamed bool) {
+	s := p.engine.sched
+	if err != nil && running {
+		if key == anyHost {
+			task, blamed = s.Reject(now)
+		} else {
+			task, blamed = s.RejectOf(now, key)
+		}
+	}
+	switch {
+	case key != anyHost:
+		s.Answer(now, key, err == nil)
+	case err == nil:
+		s.Permit()
+	}
+	return task, blamed
 }

@@ -25,6 +25,8 @@ type Host struct {
 	parked  heap[uint64, *queue]
 	opening item[*Host]   // in sched.opening
 	open    item[*Host]   // in sched.open
+	asked   bool          // for a permit
+	permit  bool          // it has one; it is in sched.granted
 	idle    *list.Element // in sched.idle
 	rested  time.Time     // when it became idle
 
@@ -127,7 +129,7 @@ func later(a, b time.Time) time.Time {
 
 // admits reports whether a request can start now without more than the share.
 func (h *Host) admits(now time.Time) bool {
-	return h.room() && !h.atShare() && !h.opens(now).After(now)
+	return h.room() && !h.hasAsked() && !h.atShare() && !h.opens(now).After(now)
 }
 
 // bounded reports whether the host can be done later than the slots alone would
@@ -188,13 +190,28 @@ func (h *Host) settle(now time.Time) {
 		return
 	}
 	s.opening.remove(&h.opening)
-	if h.atShare() {
-		// overShare looks for it.
+	if h.hasAsked() || h.atShare() {
+		// nextGranted or overShare look for it.
 		s.open.remove(&h.open)
 		return
 	}
 	first, _ := h.parked.min()
 	s.open.put(first, &h.open)
+}
+
+// firstStartable returns the parked queue to be served first, or nil. Queues of lanes that are
+// held go to their shelves.
+func (h *Host) firstStartable(now time.Time) *queue {
+	for h.parked.len() > 0 {
+		q := h.firstParked()
+		if !q.lane.withholds(q) {
+			return q
+		}
+		h.parked.remove(&q.parked)
+		q.lane.shelf.put(q.oldest(), &q.shelved)
+		h.settle(now)
+	}
+	return nil
 }
 
 // firstParked returns the parked queue whose lane has been served least,

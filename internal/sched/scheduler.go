@@ -27,6 +27,8 @@ type Config struct {
 	Rate    rate.Limit // 0 is no limit
 	Burst   int
 	Permits bool // whether each start takes a permit, see Permit
+	// HostPermits tells that each start takes a permit of its host, see Ask.
+	HostPermits bool
 	// PauseBase and PauseMax are the first and the longest pause of a host that throttles
 	// without saying for how long. A PauseMax of 0 is none.
 	PauseBase, PauseMax time.Duration
@@ -51,6 +53,7 @@ type Scheduler struct {
 	open    heap[uint64, *Host] // that admit a request and have parked queues, by their first
 	made    uint64              // lanes so far
 	delayed heap[int64, *queue] // that have delayed tasks, by the first
+	granted []*Host             // that have a permit of their own: a handful
 	full    []*Host             // that have at least their share, half the slots: a handful
 
 	firsts firstMean
@@ -155,6 +158,7 @@ func (s *Scheduler) rest(h *Host, now time.Time) {
 	if h.queues > 0 {
 		return
 	}
+	s.dropPermit(h)
 	if !h.matters(now) {
 		delete(s.hosts, h.key)
 	} else {
@@ -197,7 +201,7 @@ func (s *Scheduler) Pop(now time.Time) (Task, bool) {
 	if s.config.Permits && s.permits == 0 {
 		return Task{}, false
 	}
-	q := s.next(now)
+	q := s.startable(now)
 	if q == nil {
 		return Task{}, false
 	}
@@ -210,14 +214,20 @@ func (s *Scheduler) Reject(now time.Time) (Task, bool) {
 	if q == nil {
 		return Task{}, false
 	}
-	t := Task{ID: q.pop(), Started: now, queue: q}
-	q.settle(now)
-	return t, true
+	return q.reject(now), true
 }
 
 // Startable reports whether Pop would give a task, were there a permit.
 func (s *Scheduler) Startable(now time.Time) bool {
-	return s.next(now) != nil
+	return s.startable(now) != nil
+}
+
+// startable returns the queue whose first task is to start now, or nil.
+func (s *Scheduler) startable(now time.Time) *queue {
+	if s.config.HostPermits {
+		return s.nextGranted(now)
+	}
+	return s.next(now)
 }
 
 // Permit allows one more start; see Config.Permits.
@@ -241,6 +251,7 @@ func (s *Scheduler) start(q *queue, now time.Time) Task {
 	if s.config.Permits {
 		s.permits--
 	}
+	s.dropPermit(h)
 	id := q.pop()
 	q.inFlight++
 	allowed := h.start(now)
@@ -259,7 +270,8 @@ func (s *Scheduler) Done(now time.Time, t Task, o Outcome) {
 	h.settle(now)
 }
 
-// next returns the queue whose first task is to start now, or nil.
+// next returns the queue whose turn it is to start its first task, or to get a permit for that;
+// nil if there is none.
 func (s *Scheduler) next(now time.Time) *queue {
 	s.advance(now)
 	if s.inFlight >= s.slots || s.bucket.opens(now).After(now) {
@@ -308,22 +320,14 @@ func (s *Scheduler) unpark(now time.Time) bool {
 func (s *Scheduler) overShare(now time.Time) *queue {
 	var best *queue
 	for _, h := range s.full {
-		if !h.room() || h.opens(now).After(now) {
+		if !h.room() || h.hasAsked() || h.opens(now).After(now) {
 			continue
 		}
-		for h.parked.len() > 0 {
-			q := h.firstParked()
-			if q.lane.withholds(q) {
-				h.parked.remove(&q.parked)
-				q.lane.shelf.put(q.oldest(), &q.shelved)
-				h.settle(now)
-				continue
-			}
+		if q := h.firstStartable(now); q != nil {
 			if best == nil || q.lane.served < best.lane.served ||
 				q.lane.served == best.lane.served && h.inFlight < best.host.inFlight {
 				best = q
 			}
-			break
 		}
 	}
 	return best

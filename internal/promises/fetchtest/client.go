@@ -2,6 +2,7 @@ package fetchtest
 
 import (
 	"context"
+	"errors"
 	"reflect"
 )
 
@@ -27,3 +28,12 @@ type LimiterFunc func(context.Context) error
 
 // Wait calls f.
 func (f LimiterFunc) Wait(ctx context.Context) error { return f(ctx) }
+
+// A HostLimiterFunc is a HostLimiter that must only be told hosts.
+type HostLimiterFunc func(ctx context.Context, host string) error
+
+// Wait fails.
+func (f HostLimiterFunc) Wait(context.Context) error { return errors.New("no host was told") }
+
+// WaitHost calls f.
+func (f HostLimiterFunc) WaitHost(ctx context.Context, host string) error { return f(ctx, host) }

@@ -42,7 +42,7 @@ var badOptions = map[string][]fetch.Option{
 	},
 	"WithHostLimits": nil, // what f returns is another test
 	"WithHostGroup":  nil,
-	"WithLimiter":    {fetch.WithLimiter(nilLimiter)},
+	"WithLimiter":    {fetch.WithLimiter(nilLimiter), fetch.WithLimiter(fetchtest.HostLimiterFunc(nil))},
 	"WithTimeout":    {fetch.WithTimeout(-1), fetch.WithTimeout(math.MinInt64)},
 	"WithRetries":    {fetch.WithRetries(-1), fetch.WithRetries(math.MinInt)},
 	"WithBackoff": {

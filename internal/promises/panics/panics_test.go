@@ -85,6 +85,14 @@ var explosives = map[string]func(explode func(), calm fetchtest.RoundTripFunc) [
 			return nil
 		}))}
 	},
+	"HostLimiter": func(explode func(), calm fetchtest.RoundTripFunc) []fetch.Option {
+		return []fetch.Option{fetchtest.Over(calm), fetch.WithLimiter(fetchtest.HostLimiterFunc(func(_ context.Context, host string) error {
+			if host == "bomb" {
+				explode()
+			}
+			return nil
+		}))}
+	},
 	"HostLimits": func(explode func(), calm fetchtest.RoundTripFunc) []fetch.Option {
 		return []fetch.Option{fetchtest.Over(calm), fetch.WithHostLimits(func(host string) fetch.HostLimits {
 			if host == "bomb" {
