@@ -16,6 +16,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/textproto"
 	"sync"
 )
 
@@ -40,7 +41,7 @@ type Conn struct {
 
 	reader   *bufio.Reader // of the response at hand; nil between exchanges
 	readable int64         // how many bytes may still be read
-	answered bool          // a byte has come since the request
+	answered bool          // the answer to the request has begun
 	served   bool          // an exchange before the one at hand
 	sent     bool          // a byte of the request has gone
 }
@@ -105,7 +106,8 @@ func (e *reusedError) Reused() bool { return true }
 // Served reports whether the connection had an exchange before the last one.
 func (c *Conn) Served() bool { return c.served }
 
-// Answered reports whether a byte has come in answer to the last request.
+// Answered reports whether an answer to the last request has begun. Bytes that cannot begin
+// one belong to the exchange before.
 func (c *Conn) Answered() bool { return c.answered }
 
 // Sent reports whether a byte of the last request has gone out.
@@ -115,10 +117,9 @@ func (c *Conn) Sent() bool { return c.sent }
 func (c *Conn) Close() error { return c.conn.Close() }
 
 func (c *Conn) receive(req *http.Request) (*http.Response, error) {
-	if _, err := c.reader.Peek(1); err != nil {
+	if err := c.await(); err != nil {
 		return nil, err
 	}
-	c.answered = true
 	resp, err := c.final(req)
 	if err != nil {
 		if c.readable <= 0 {
@@ -138,6 +139,28 @@ func (c *Conn) receive(req *http.Request) (*http.Response, error) {
 		resp.Body = &body{conn: c, source: resp.Body, clean: clean}
 	}
 	return resp, nil
+}
+
+var errNoAnswer = textproto.ProtocolError("malformed HTTP response")
+
+// await waits for an answer to begin. On a connection that has served it begins with these
+// bytes, or others have come late.
+func (c *Conn) await() error {
+	const version = "HTTP/"
+	if _, err := c.reader.Peek(1); err != nil {
+		return err
+	}
+	for i := 0; c.served && i < len(version); i++ {
+		p, err := c.reader.Peek(i + 1)
+		if err != nil {
+			break // it is http.ReadResponse's to say what is missing
+		}
+		if p[i] != version[i] {
+			return errNoAnswer
+		}
+	}
+	c.answered = true
+	return nil
 }
 
 // final returns the response behind interim ones (RFC 9110, section 15.2).
