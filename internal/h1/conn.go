@@ -76,6 +76,9 @@ func (c *Conn) RoundTrip(req *http.Request, head *Head) (*http.Response, error) 
 	if err != nil {
 		return nil, c.failed(err)
 	}
+	if c.records == nil { // TLS may have read all already
+		c.socket.await()
+	}
 	c.reader = newReader(c)
 	resp, err := c.receive(req)
 	if err != nil {
@@ -136,7 +139,7 @@ func (c *Conn) receive(req *http.Request) (*http.Response, error) {
 	if resp.Body == http.NoBody {
 		c.over(clean)
 	} else {
-		resp.Body = &body{conn: c, source: resp.Body, clean: clean}
+		resp.Body = newBody(c, resp, clean)
 	}
 	return resp, nil
 }
@@ -166,6 +169,9 @@ func (c *Conn) await() error {
 // final returns the response behind interim ones (RFC 9110, section 15.2).
 func (c *Conn) final(req *http.Request) (*http.Response, error) {
 	for {
+		if resp := c.plain(req); resp != nil {
+			return resp, nil
+		}
 		resp, err := http.ReadResponse(c.reader, req)
 		if err != nil || !isInterim(resp.StatusCode) {
 			return resp, err

@@ -14,7 +14,9 @@ type Socket struct {
 	net.Conn
 	raw    syscall.RawConn // nil if there is none
 	look   func(fd uintptr)
+	wait   func(fd uintptr) bool
 	silent bool // the last look found nothing
+	waited bool
 
 	closing sync.Once
 	closed  func(*Socket)
@@ -27,8 +29,23 @@ func NewSocket(conn net.Conn, closed func(*Socket)) *Socket {
 	if c, ok := conn.(syscall.Conn); ok {
 		s.raw, _ = c.SyscallConn()
 	}
-	s.look = func(fd uintptr) { s.silent = isSilent(fd) } // kept: it is needed before each reuse
+	// These are kept, as each exchange needs them.
+	s.look = func(fd uintptr) { s.silent = isSilent(fd) }
+	s.wait = func(fd uintptr) bool {
+		wasFirst := !s.waited
+		s.waited = true
+		return !wasFirst || !isSilent(fd)
+	}
 	return s
+}
+
+// await waits until something can be read, so that nobody needs to hold a buffer meanwhile. It
+// costs no more than a Read, which looks and waits in the same way.
+func (s *Socket) await() {
+	if s.raw != nil {
+		s.waited = false
+		s.raw.Read(s.wait) // its error is the next Read's too
+	}
 }
 
 // Quiet reports whether neither a byte nor the end of the connection has come that was not
