@@ -30,6 +30,9 @@ type Head struct {
 //     the use of the connection;
 //   - a request with the Cancel channel that contexts have replaced.
 func (h *Head) Write(req *http.Request) bool {
+	if h.bytes == nil {
+		h.bytes = make([]byte, 0, usualHead)
+	}
 	h.bytes, h.names = h.bytes[:0], h.names[:0]
 	if hasBody(req) || req.Cancel != nil || !h.line(req) || !h.fields(req) {
 		return false
@@ -45,8 +48,10 @@ func (h *Head) Reset() {
 	}
 }
 
-// keptHead is how large a buffer is kept for the next request.
-const keptHead = 1 << 10
+const (
+	usualHead = 192     // how large a buffer is at first
+	keptHead  = 1 << 10 // how large a buffer may be to be kept for the next request
+)
 
 func hasBody(req *http.Request) bool {
 	return req.Body != nil && req.Body != http.NoBody || req.ContentLength != 0 ||
