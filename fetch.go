@@ -163,8 +163,9 @@ func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq
 // A Fetcher fetches batches of URLs with one set of options. It keeps
 // connections and the state of hosts between calls, and calls that run at the
 // same time share them and the slots: each batch gets its turn. It is safe for
-// concurrent use. Between calls it holds no goroutines but those of net/http for
-// idle connections, which [Fetcher.Close] ends. Make one with [New].
+// concurrent use. Between calls it holds no goroutines but those of net/http for idle
+// connections: of HTTP/2, and of requests with a body. [Fetcher.Close] ends them. Make
+// one with [New].
 type Fetcher struct {
 	own          *transport.Client // nil if the caller's client is used as it is
 	client       *attempt.Client

@@ -151,11 +151,13 @@ func (c *config) fillDefaults() {
 
 // WithClient sends the requests with c's Transport, Jar, CheckRedirect and
 // Timeout. Nothing of c is changed, and its idle connections are never
-// closed. The default, also for nil, is a client of the Fetcher's own,
-// with connection pools as large as the limits and, where it can be, one
-// connection to an origin that speaks HTTP/2: while the first is opened, requests
-// to the same origin wait for it, for 300 ms or a quarter of their time at most.
-// Behind a proxy they do not.
+// closed. The default, also for nil, is a client of the Fetcher's own. It has
+// as many connections as requests in flight, and keeps them for 90 s. A request without a
+// body is sent on the worker's own goroutine, which halves its cost; and a connection of HTTP/1 on
+// which a server sent more than it was asked for serves no other URL. There is one
+// connection to an origin that speaks HTTP/2, where it can be: while the first is opened,
+// requests to the same origin wait for it, for 300 ms or a quarter of their time at most.
+// Requests with a body and those through a proxy go through an [http.Transport].
 //
 // Mind the pool: a client without a Transport is [http.DefaultTransport],
 // which keeps 2 idle connections to a host, so that most requests to a busy

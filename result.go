@@ -54,8 +54,10 @@ type Result struct {
 
 	// Attempts is how often the URL was tried from the start: 0 when it never
 	// got a slot, more than 1 when it was retried. The redirects of an attempt
-	// are part of it. net/http may itself send an idempotent request again when
-	// a reused connection dies under it; that is not counted.
+	// are part of it. An idempotent request that is sent again since a reused
+	// connection had died ([RFC 9112], section 9.3.1) is not counted again.
+	//
+	// [RFC 9112]: https://www.rfc-editor.org/rfc/rfc9112
 	Attempts int
 	// Redirects is the number of redirects followed in the last attempt.
 	Redirects int
