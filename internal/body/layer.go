@@ -39,7 +39,8 @@ type layer struct {
 // newLayer returns a layer over below for a body with the given limit. The bytes that are
 // encoded are bounded too: a coding within another can be long and become nothing.
 func newLayer(ctx context.Context, below io.Reader, open opener, limit int64) *layer {
-	l := &layer{open: open, tail: max(limit, mostSlack), below: bounded{ctx: ctx, r: below, left: math.MaxInt64}}
+	l := &layer{open: open, below: bounded{ctx: ctx, r: below, left: math.MaxInt64}}
+	l.tail = min(max(limit, mostSlack), math.MaxInt64-1) // end reads one byte more
 	if limit > 0 && limit < math.MaxInt64/16 {
 		l.below.left = 8*limit + mostSlack
 	}
