@@ -1,6 +1,7 @@
 package causes_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -107,6 +108,17 @@ func TestWordsOfAStatusAreNoProxysWithoutAProxy(t *testing.T) {
 	r := fetchtest.GetOne(t, "https://a.example/", fetchtest.Over(fetchtest.Failing(errors.New("Bad Gateway"))), fetch.WithRetries(1), fetchtest.WithoutBackOff)
 	if r.Attempts != 1 || strings.Contains(r.Err.Error(), "proxy") {
 		t.Errorf("%v", r.Err)
+	}
+}
+
+// Nor is there a proxy because net/http dials a name in another spelling.
+func TestANameBeyondASCIIIsNoProxy(t *testing.T) {
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("Bad Gateway") }}
+	for _, host := range []string{"a.example", "BÜCHER.example", "[fe80::1%25lo]"} {
+		r := fetchtest.GetOne(t, "https://"+host+"/", fetch.WithClient(fetchtest.NewClient(transport)))
+		if r.Err == nil || strings.Contains(r.Err.Error(), "proxy") || !strings.Contains(r.Err.Error(), "Bad Gateway") {
+			t.Errorf("%s: %v", host, r.Err)
+		}
 	}
 }
 
