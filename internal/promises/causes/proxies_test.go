@@ -3,6 +3,7 @@ package causes_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -86,6 +87,57 @@ func TestTheWordsOfAProxyAreNotShown(t *testing.T) {
 				}
 				checkRefusal(t, fetchtest.GetOne(t, "https://"+host+".example/", fetch.WithClient(client)), want)
 			})
+		}
+	}
+}
+
+// A reason phrase may be that of another status.
+func TestARefusalThatSaysOKIsARefusal(t *testing.T) {
+	for host, status := range map[string]string{"ok204": "204 No Content", "ok403": "403 Forbidden", "ok503": "503 Service Unavailable"} {
+		for name, client := range proxied(t) {
+			t.Run(host+"/"+name, func(t *testing.T) {
+				r := fetchtest.GetOne(t, "https://"+host+".example/", fetch.WithClient(client))
+				want := "proxy refused the connection"
+				if client == nil {
+					want = "proxy refused: " + status
+				}
+				checkRefusal(t, r, want)
+				if strings.Contains(r.Err.Error(), "OK") {
+					t.Errorf("%v", r.Err)
+				}
+			})
+		}
+	}
+}
+
+// Nothing of the request was sent, so that any may be sent again.
+func TestATunnelThatBreaksIsAFailureToConnect(t *testing.T) {
+	for host := range failures {
+		for name, client := range proxied(t) {
+			for _, method := range []string{"GET", "POST"} {
+				for _, retries := range []int{0, 2} {
+					t.Run(fmt.Sprintf("%s/%s/%s/%d", host, name, method, retries), func(t *testing.T) {
+						req := fetchtest.NewRequest(t, method, "https://"+host+".example/?"+fetchtest.Canary, nil)
+						if method == "POST" {
+							req = fetchtest.NewRequest(t, method, "https://"+host+".example/?"+fetchtest.Canary, strings.NewReader("body"))
+						}
+						r := fetchtest.SendOne(t, req, fetch.WithClient(client), fetch.WithRetries(retries), fetchtest.WithoutBackOff)
+						checkRefusal(t, r, "proxyconnect")
+						if r.Attempts != retries+1 {
+							t.Errorf("%d attempts: %v", r.Attempts, r.Err)
+						}
+						if retries == 0 && method == "GET" {
+							checkRefusal(t, fetchtest.GetOne(t, "https://"+host+".example/", fetch.WithClient(client)), "proxyconnect")
+						}
+					})
+				}
+			}
+			urls := fetchtest.Numbered("https://"+host+".example", 4)
+			results := fetch.FetchAll(t.Context(), urls, fetch.WithClient(client), fetch.WithMaxHostFailures(2), fetch.WithConcurrency(1))
+			fetchtest.CheckResults(t, urls, results)
+			if !errors.Is(results[3].Err, fetch.ErrHostDown) {
+				t.Errorf("%s, %s: the last: %v", host, name, results[3].Err)
+			}
 		}
 	}
 }
