@@ -227,8 +227,14 @@ func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 func Plain(u *url.URL) string {
 	plain := *u
 	plain.User, plain.Fragment, plain.RawFragment = nil, "", ""
-	if strings.HasPrefix(u.Opaque, "/") && !strings.HasPrefix(u.Opaque, "//") {
-		plain.Opaque = "//" + u.Host + u.Opaque // a path
+	switch {
+	case strings.HasPrefix(u.Opaque, "//"):
+	case strings.HasPrefix(u.Opaque, "/"):
+		plain.Opaque = "//" + u.Host + u.Opaque
+	case u.Opaque == "*", u.Opaque == "" && u.Path == "*": // of OPTIONS (RFC 9112, section 3.3)
+		plain.Opaque, plain.Path, plain.RawPath = "", "", ""
+	case u.Opaque != "":
+		return u.RequestURI()
 	}
 	return plain.String()
 }

@@ -1,7 +1,14 @@
 package urls_test
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/url"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -62,6 +69,87 @@ func TestALocationLeadsToWhatWasMeant(t *testing.T) {
 				t.Errorf("FinalURL is %q, %v; sent %v", r.FinalURL, r.Err, sent)
 			}
 		})
+	}
+}
+
+// The base of a Location is what was asked for (RFC 9112, section 3.3), and not the Path, where
+// that was something else: an Opaque, or the * of OPTIONS. want is the target, or "" for ErrRedirect.
+func TestARelativeLocationAfterAnOddTarget(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		u        url.URL
+		location string
+		want     string
+	}{
+		{"all of the server", url.URL{Path: "*"}, "x", "/x"},
+		{"all of the server", url.URL{Path: "*"}, "/x", "/x"},
+		{"all of the server", url.URL{Path: "*"}, "?q", "/?q"},
+		{"all of the server", url.URL{Path: "*"}, "#f", "/"},
+		{"all of the server", url.URL{Path: "*"}, "../x", "/x"},
+		{"all of the server, opaque", url.URL{Opaque: "*"}, "x", "/x"},
+		{"all of the server, opaque", url.URL{Opaque: "*"}, "?q", "/?q"},
+		{"all of the server, opaque", url.URL{Opaque: "*"}, "#f", "/"},
+		{"an opaque path", url.URL{Opaque: "/a/b%2Fc"}, "x", "/a/x"},
+		{"an opaque path", url.URL{Opaque: "/a/b%2Fc"}, "?q", "/a/b%2Fc?q"},
+		{"an opaque path", url.URL{Opaque: "/a/b%2Fc", RawQuery: "p"}, "#f", "/a/b%2Fc?p"},
+		{"an opaque path", url.URL{Opaque: "/a/b/c"}, "../x", "/a/x"},
+		{"an opaque path", url.URL{Opaque: "/a/b", Path: "/p/q/r", RawQuery: "p"}, "x", "/a/x"},
+		{"an opaque path", url.URL{Opaque: "/a/b"}, "/x", "/x"},
+		{"an opaque query", url.URL{Opaque: "/a/b?c/d"}, "x", "/a/x"},
+		{"an opaque query", url.URL{Opaque: "/a/b?c/d"}, "?q", "/a/b?q"},
+		{"an opaque query", url.URL{Opaque: "/a/b?c/d", RawQuery: "e"}, "#f", "/a/b?c/d?e"},
+		{"an opaque backslash", url.URL{Opaque: `/a/b\c`}, "?q", "/a/b%5Cc?q"},
+		{"an opaque backslash", url.URL{Opaque: `/a/b\..\c`}, "x", "/a/x"},
+		{"the opaque host", url.URL{Opaque: "//HOST/a/b"}, "x", "/a/x"},
+		{"the opaque host", url.URL{Opaque: "//HOST/a/b", RawQuery: "p"}, "#f", "/a/b?p"},
+		{"the opaque host", url.URL{Opaque: "//HOST"}, "x", "/x"},
+		{"the opaque host", url.URL{Opaque: "//HOST"}, "?q", "/?q"},
+		{"an opaque URL", url.URL{Opaque: "http://HOST/a/b"}, "x", "/a/x"},
+		{"another opaque host", url.URL{Opaque: "//other.example/a/b"}, "x", ""},
+		{"another opaque host", url.URL{Opaque: "//other.example/a/b"}, "/x", ""},
+		{"another opaque host", url.URL{Opaque: "//other.example/a/b"}, "?q", ""},
+		{"another opaque host", url.URL{Opaque: "//other.example/a/b"}, "//HOST/x", "/x"},
+		{"another opaque host", url.URL{Opaque: "//other.example/a/b"}, "http://HOST/x", "/x"},
+		{"another opaque URL", url.URL{Opaque: "https://HOST/a/b"}, "x", ""},
+		{"another opaque URL", url.URL{Opaque: "ftp://HOST/a/b"}, "x", ""},
+		{"an empty query", url.URL{Path: "/a", ForceQuery: true}, "#f", "/a?"},
+	} {
+		for _, status := range []string{"302", "307"} {
+			var heads []string
+			var mu sync.Mutex
+			rawURL := fetchtest.Listen(t, func(conn net.Conn, head string) {
+				mu.Lock()
+				defer mu.Unlock()
+				heads = append(heads, head)
+				if len(heads) > 1 {
+					io.WriteString(conn, fetchtest.WithLength("ok"))
+					return
+				}
+				location := strings.ReplaceAll(test.location, "HOST", conn.LocalAddr().String())
+				io.WriteString(conn, "HTTP/1.1 "+status+" Moved\r\nLocation: "+location+"\r\nContent-Length: 0\r\n\r\n")
+			})
+			host := strings.TrimPrefix(rawURL, "http://")
+			u := test.u
+			u.Scheme, u.Host, u.Opaque = "http", host, strings.ReplaceAll(u.Opaque, "HOST", host)
+			req := &http.Request{Method: "OPTIONS", URL: &u, Header: http.Header{}}
+			r := fetchtest.SendOne(t, req)
+			what := fmt.Sprintf("%s of %s %q, %s %s", status, test.name, u.RequestURI(), status, test.location)
+			if test.want == "" {
+				if !errors.Is(r.Err, fetch.ErrRedirect) || len(heads) != 1 || r.StatusCode == 0 {
+					t.Errorf("%s: %d requests, %v", what, len(heads), r.Err)
+				}
+				continue
+			}
+			if r.Err != nil || len(heads) != 2 || strings.Fields(heads[1])[1] != test.want || !strings.Contains(heads[1], "\r\nHost: "+host+"\r\n") {
+				t.Errorf("%s: %v; sent %q", what, r.Err, heads)
+				continue
+			}
+			_, rest, _ := strings.Cut(heads[1], "\r\nReferer: ")
+			referer, _, _ := strings.Cut(rest, "\r\n")
+			if from, err := url.Parse(referer); err != nil || from.Scheme != "http" && from.Scheme != "https" || from.Host == "" || from.Path == "/*" {
+				t.Errorf("%s: the Referer is %q", what, referer)
+			}
+		}
 	}
 }
 

@@ -134,6 +134,26 @@ func TestFinalURLIsWhatWasSentWithoutARedirectToo(t *testing.T) {
 	}
 }
 
+// It is a URL for a request target too that is none (RFC 9112, section 3.3).
+func TestFinalURLIsTheURLThatWasAskedFor(t *testing.T) {
+	for _, test := range []struct {
+		u    url.URL
+		want string
+	}{
+		{url.URL{Path: "*"}, "http://h"},
+		{url.URL{Opaque: "*"}, "http://h"},
+		{url.URL{Opaque: "/a%2Fb", RawQuery: "c"}, "http://h/a%2Fb?c"},
+		{url.URL{Opaque: "//other.example/a", RawQuery: "c"}, "http://other.example/a?c"},
+		{url.URL{Opaque: "http://other.example/a", RawQuery: "c"}, "http://other.example/a?c"},
+	} {
+		test.u.Scheme, test.u.Host = "http", "h"
+		r := fetchtest.SendOne(t, &http.Request{Method: "OPTIONS", URL: &test.u, Header: http.Header{}}, fetchtest.Over(fetchtest.AtOnce))
+		if r.Err != nil || r.FinalURL != test.want {
+			t.Errorf("%q: %q, %v", test.u.RequestURI(), r.FinalURL, r.Err)
+		}
+	}
+}
+
 // A proxy gets the same, behind scheme and host.
 func TestAProxyIsAskedForTheSame(t *testing.T) {
 	w := newWire(t, nil)
