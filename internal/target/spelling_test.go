@@ -151,6 +151,8 @@ func TestTheURLOfARequestIsSentAsItWasMeant(t *testing.T) {
 		{"all of the server with a query", "/*?a", &url.URL{Scheme: "http", Host: "h", Path: "*", RawQuery: "a"}},
 		{"opaque with a blank", "", &url.URL{Scheme: "http", Host: "h", Opaque: "/a b"}},
 		{"opaque with a line end", "", &url.URL{Scheme: "http", Host: "h", Opaque: "/a\r\nb"}},
+		{"opaque with a fragment", "", &url.URL{Scheme: "http", Host: "h", Opaque: "/a#b"}},
+		{"opaque with a fragment of a URL", "", &url.URL{Scheme: "http", Host: "h", Opaque: "//h/a?b#c", RawQuery: "d"}},
 		{"opaque with user information", "", &url.URL{Scheme: "http", Host: "h", Opaque: "//u:p@h/a"}},
 		{"a host with a path", "", &url.URL{Scheme: "http", Host: "h/x"}},
 		{"a host with a line end", "", &url.URL{Scheme: "http", Host: "h\r\nx: y"}},

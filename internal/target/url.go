@@ -162,10 +162,10 @@ func cleanPath(u *url.URL) string {
 	return spellPath(path)
 }
 
-// isOpaque reports whether net/http can send the opaque part of u, which it leaves as it is, and
-// sends no user information with it (RFC 9110, section 4.2.4).
+// isOpaque reports whether the opaque part of u can be sent. net/http leaves it as it is: it must not
+// have user information (RFC 9110, section 4.2.4) or a fragment (RFC 9112, section 3.2).
 func isOpaque(u *url.URL) bool {
-	if strings.ContainsFunc(u.Opaque, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+	if strings.ContainsFunc(u.Opaque, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) {
 		return false
 	}
 	sent, err := url.ParseRequestURI(u.RequestURI())

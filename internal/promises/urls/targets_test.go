@@ -134,6 +134,25 @@ func TestFinalURLIsWhatWasSentWithoutARedirectToo(t *testing.T) {
 	}
 }
 
+// An Opaque goes out as it is, and no request target has a fragment.
+func TestAnOpaqueWithAFragmentIsInvalid(t *testing.T) {
+	for _, opaque := range []string{"/a#b", "/#", "//HOST/a#b", "http://HOST/?q#" + fetchtest.Canary} {
+		w := newWire(t, nil)
+		u := &url.URL{Scheme: "http", Host: w.host(), Opaque: strings.ReplaceAll(opaque, "HOST", w.host())}
+		r := fetchtest.SendOne(t, &http.Request{URL: u, Header: http.Header{}})
+		checkRefused(t, w, r)
+		if r.Attempts != 0 {
+			t.Errorf("%q took %d attempts", opaque, r.Attempts)
+		}
+		r = fetchtest.GetOne(t, w.rawURL, fetch.WithRequestFunc(func(req *http.Request) error {
+			req.URL = u
+			return nil
+		}))
+		checkRefused(t, w, r)
+		fetchtest.CheckNoSecret(t, []fetch.Result{r})
+	}
+}
+
 // It is a URL for a request target too that is none (RFC 9112, section 3.3).
 func TestFinalURLIsTheURLThatWasAskedFor(t *testing.T) {
 	for _, test := range []struct {
