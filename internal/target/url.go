@@ -163,13 +163,14 @@ func cleanPath(u *url.URL) string {
 }
 
 // isOpaque reports whether the opaque part of u can be sent. net/http leaves it as it is: it must not
-// have user information (RFC 9110, section 4.2.4) or a fragment (RFC 9112, section 3.2).
+// have user information or lack a host (RFC 9110, section 4.2), or have a fragment (RFC 9112, section 3.2).
 func isOpaque(u *url.URL) bool {
 	if strings.ContainsFunc(u.Opaque, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) {
 		return false
 	}
-	sent, err := url.ParseRequestURI(u.RequestURI())
-	return err == nil && sent.User == nil
+	asked := u.RequestURI()
+	sent, err := url.ParseRequestURI(asked)
+	return err == nil && sent.User == nil && (asked[0] == '/' || asked == "*" || sent.Host != "")
 }
 
 // Credentials returns the name and password of a URL for Basic, if it has any.

@@ -178,6 +178,12 @@ func TestTheHostFieldIsTheHostThatIsDialled(t *testing.T) {
 				}
 				return fetchtest.SendOne(t, req, opts...)
 			},
+			"WithHeader": func(opts ...fetch.Option) fetch.Result {
+				return fetchtest.GetOne(t, "http://"+host+"/", append(opts, fetch.WithHeader("Host", u.Host))...)
+			},
+			"WithHeader and DoAll": func(opts ...fetch.Option) fetch.Result {
+				return fetchtest.SendOne(t, parsed(), append(opts, fetch.WithHeader("Host", u.Host))...)
+			},
 			"a Location": func(opts ...fetch.Option) fetch.Result {
 				return fetchtest.GetOne(t, "http://first.example/start", opts...)
 			},
