@@ -22,7 +22,7 @@ var (
 	garbled  = class{ErrProtocol, retry.Final, true}
 	broken   = class{ErrProtocol, retry.Final, false}   // the protocol, in another way
 	refused  = class{ErrInvalidURL, retry.Final, false} // the request, by net/http before it is sent
-	ownFault = class{nil, retry.Final, false}           // of the request, while it is sent
+	ownFault = class{nil, retry.Final, false}           // of the request while it is sent, or of this program
 )
 
 // A wording is an error for which net/http has no type, only a text.
@@ -111,6 +111,7 @@ var wordings = []wording{
 	{text: "invalid Connection request header", shown: "invalid field Connection of the request", class: refused},
 	{text: "invalid request :path", shown: "invalid request target", class: refused},
 
+	{text: "refusing to use HTTP_PROXY value in CGI environment", class: ownFault},
 	{text: "http: ContentLength=", shown: "the request's body has not the announced length", class: ownFault},
 	{text: "http2: request body larger than specified content length", class: ownFault},
 
