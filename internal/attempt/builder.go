@@ -110,7 +110,7 @@ func (b *builder) canReuse(x *Exchange, resp *http.Response) bool {
 
 // first completes the first request of an attempt.
 func (b *builder) first(x *Exchange, req *http.Request) (*http.Request, error) {
-	clean, err := target.Clean(req.URL)
+	clean, err := target.Clean(req.URL, req.Method)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (b *builder) review(req *http.Request, before *url.URL) error {
 	if req.URL == nil || req.URL.Scheme != before.Scheme {
 		return errMoved
 	}
-	u, err := target.Clean(req.URL)
+	u, err := target.Clean(req.URL, req.Method)
 	switch {
 	case err != nil:
 		return err

@@ -14,6 +14,7 @@ package target
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -112,8 +113,9 @@ func (p *parts) parse() (*url.URL, error) {
 
 // Clean returns a URL that was made elsewhere as it can be sent: u itself, which it does not
 // change, or another that means the same. Its parts are spelled as Parse does; a path
-// is not decoded where RawPath has another spelling of it.
-func Clean(u *url.URL) (*url.URL, error) {
+// is not decoded where RawPath has another spelling of it. The path "*" is the target of OPTIONS; a
+// request with another method asks for "/*", as the text of u says.
+func Clean(u *url.URL, method string) (*url.URL, error) {
 	switch {
 	case u == nil:
 		return nil, invalid("nil URL")
@@ -137,15 +139,15 @@ func Clean(u *url.URL) (*url.URL, error) {
 		query = strings.TrimRight(query, blanks)
 	}
 	clean.RawQuery, clean.ForceQuery = spellQuery(query), u.ForceQuery || u.RawQuery != "" && query == ""
-	setPath(&clean, cleanPath(u))
+	setPath(&clean, cleanPath(u, method))
 	if u.Opaque != "" && !isOpaque(&clean) {
 		return nil, invalid("an opaque part that cannot be sent")
 	}
 	return &clean, nil
 }
 
-// cleanPath returns the path of u as it is sent. "*" is the target of OPTIONS.
-func cleanPath(u *url.URL) string {
+// cleanPath returns the path of u as it is sent.
+func cleanPath(u *url.URL, method string) string {
 	path := u.EscapedPath()
 	if u.RawPath != "" && decoded(u.RawPath) == u.Path {
 		path = u.RawPath
@@ -154,7 +156,7 @@ func cleanPath(u *url.URL) string {
 		path = strings.TrimRight(path, blanks) // at the end of a text; an escaped one stays
 	}
 	switch {
-	case path == "" || path == "*" && u.RawQuery == "" && !u.ForceQuery:
+	case path == "" || path == "*" && method == http.MethodOptions && u.RawQuery == "" && !u.ForceQuery:
 		return path
 	case !isSlash(path[0]):
 		path = "/" + path // as the text of u has it

@@ -1,6 +1,7 @@
 package urls_test
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -134,6 +135,29 @@ func TestFinalURLIsWhatWasSentWithoutARedirectToo(t *testing.T) {
 	}
 }
 
+// Only OPTIONS asks for all of a server (RFC 9112, section 3.2.4). Otherwise * is the path that the text
+// of the URL has.
+func TestAStarIsAPathButForOptions(t *testing.T) {
+	for method, want := range map[string]string{"OPTIONS": "*", "GET": "/*", "": "/*", "HEAD": "/*", "POST": "/*"} {
+		w := newWire(t, nil)
+		req := &http.Request{Method: method, URL: &url.URL{Scheme: "http", Host: w.host(), Path: "*"}, Header: http.Header{}}
+		r := fetchtest.SendOne(t, req)
+		if r.Err != nil || r.FinalURL != w.rawURL+strings.TrimPrefix(want, "*") {
+			t.Errorf("%s: FinalURL %q, %v", method, r.FinalURL, r.Err)
+		}
+		if heads := w.take(); len(heads) != 1 || strings.Fields(heads[0])[1] != want {
+			t.Errorf("%s: sent %q", method, heads)
+		}
+		r = fetchtest.SendOne(t, fetchtest.NewRequest(t, cmp.Or(method, "GET"), w.rawURL, nil), fetch.WithRequestFunc(func(r *http.Request) error {
+			r.URL = req.URL
+			return nil
+		}))
+		if heads := w.take(); r.Err != nil || len(heads) != 1 || strings.Fields(heads[0])[1] != want {
+			t.Errorf("%s by a RequestFunc: %v, sent %q", method, r.Err, heads)
+		}
+	}
+}
+
 // An Opaque goes out as it is, and no request target has a fragment.
 func TestAnOpaqueWithAFragmentIsInvalid(t *testing.T) {
 	for _, opaque := range []string{"/a#b", "/#", "//HOST/a#b", "http://HOST/?q#" + fetchtest.Canary} {
@@ -157,7 +181,7 @@ func TestAnOpaqueWithAFragmentIsInvalid(t *testing.T) {
 func TestFinalURLIsTheURLThatWasAskedFor(t *testing.T) {
 	for _, test := range []struct {
 		u    url.URL
-		want string
+		want string // of OPTIONS
 	}{
 		{url.URL{Path: "*"}, "http://h"},
 		{url.URL{Opaque: "*"}, "http://h"},
