@@ -103,7 +103,7 @@ var errNotName = invalid("the host has a character that no name has")
 // looseIPv4 reads one to four numbers, of which the last fills the bytes that are left, in
 // decimal, octal or hexadecimal (WHATWG URL, IPv4 parser).
 func looseIPv4(s string) (addr netip.Addr, ok bool) {
-	numbers := strings.Split(s, ".")
+	numbers := strings.SplitN(s, ".", 5)
 	if len(numbers) > 4 {
 		return addr, false
 	}

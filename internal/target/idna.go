@@ -16,13 +16,17 @@ func DialledName(u *url.URL) string {
 	return name
 }
 
+// longestName is how many bytes a name beyond ASCII may have: 253 letters (RFC 1035, section
+// 2.3.4) of 4. The time that Punycode takes grows with the square, and a server may choose a name.
+const longestName = 4 * 253
+
 // toASCII returns a name as net/http dials it, and whether that is ASCII: net/http leaves a name
 // that UTS 46 refuses as it is.
 func toASCII(name string) (string, bool) {
 	if isASCII(name) {
 		return name, true
 	}
-	if !utf8.ValidString(name) {
+	if len(name) > longestName || !utf8.ValidString(name) {
 		return name, false
 	}
 	_, err := neverDials.RoundTrip(&http.Request{URL: &url.URL{Scheme: "http", Host: name}, Header: http.Header{}})

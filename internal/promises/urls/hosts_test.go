@@ -210,7 +210,7 @@ func TestTheHostFieldIsTheHostThatIsDialled(t *testing.T) {
 func TestAHostThatCannotBeSentIsInvalid(t *testing.T) {
 	for _, host := range []string{
 		"a b", "a<b", "a>b", "a\"b", "a^b", "a|b", "a`b", "a{b}", "a%b", "a%25b", "a%41b", "a[b]", "\xff", "a\u00a0b", "a\u2028b", "a\\@b", "[::1", "[::1]x", "[h]",
-		"\u00ad", "。", "\u00ad.", "a\u00a0.b", "a_ü", "xn--ü", "\u2100", "\u200d.x",
+		"\u00ad", "。", "\u00ad.", "a\u00a0.b", "a_ü", "xn--ü", "\u2100", "\u200d.x", strings.Repeat("ü", 2000),
 		"[1.2.3.4]", "[::1%lo]", "::1", "h:0", "h:65536", "h:x", "h:1:2", ".", "", "u@",
 	} {
 		for _, format := range []string{"http://HOST/", "https://u:p@HOST/?q"} {

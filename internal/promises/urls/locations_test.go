@@ -153,6 +153,33 @@ func TestARelativeLocationAfterAnOddTarget(t *testing.T) {
 	}
 }
 
+// A server chooses a Location, and nothing ends the reading of one: it must not take long. Paths that
+// are copied for each segment took a minute for the longest header, and names an hour.
+func TestALongLocationIsReadAtOnce(t *testing.T) {
+	const n = 1 << 14
+	var letters strings.Builder
+	for i := range n {
+		letters.WriteRune(rune(0x4e00 + i))
+	}
+	for _, test := range []struct{ name, location, want string }{
+		{"dot segments", "/" + strings.Repeat("a/", n) + strings.Repeat("../", n) + "x", "http://a.example/x"},
+		{"dot segments behind a long one", "/" + strings.Repeat("a", n) + strings.Repeat("/b/..", n), "http://a.example/" + strings.Repeat("a", n) + "/"},
+		{"a name", "http://" + letters.String() + "/", ""},
+		{"a Host of many numbers", "http://" + strings.Repeat("1.", n) + "1/", "http://" + strings.Repeat("1.", n) + "1/"},
+	} {
+		var r fetch.Result
+		took := fetchtest.Allocated(func() {
+			r = fetchtest.GetOne(t, "http://a.example/b", fetch.WithMaxRedirects(1), fetchtest.Over(movedOnce(test.location)))
+		})
+		if test.want == "" && !errors.Is(r.Err, fetch.ErrRedirect) || test.want != "" && (r.Err != nil || r.FinalURL != test.want) {
+			t.Errorf("%s: %.80q, %v", test.name, r.FinalURL, r.Err)
+		}
+		if took > 8<<20 {
+			t.Errorf("%s: %d bytes were allocated", test.name, took)
+		}
+	}
+}
+
 // A relative Location keeps the Host that the caller has set, however it is spelled.
 func TestARelativeLocationKeepsTheHostField(t *testing.T) {
 	for location, want := range map[string]string{"/x": "virtual", "100%": "virtual", " ?ä": "virtual", "http://a.example/": ""} {
