@@ -128,7 +128,8 @@ func (b *builder) first(x *Exchange, req *http.Request) (*http.Request, error) {
 // cleanHost spells the Host of a request to a clean URL. Where there is none it stays so if net/http
 // writes that of the URL.
 func cleanHost(req *http.Request) (err error) {
-	if req.Host, err = target.CleanHost(req.Host); err != nil || req.Host != "" {
+	if req.Host != "" {
+		req.Host, err = target.CleanHost(req.Host)
 		return err
 	}
 	if host := target.HostField(req.URL); host != req.URL.Host {
