@@ -289,7 +289,7 @@ func checkAgain(t *testing.T, text string, u *url.URL) {
 			t.Fatalf("%q: %s: %v", text, what, err)
 		}
 		got, host := sentAs(t, again)
-		if got != want || again.Scheme != u.Scheme || HostOf(again) != HostOf(u) {
+		if got != want || again.Scheme != u.Scheme || dialled(again) != dialled(u) {
 			t.Fatalf("%q: %s is sent as %q to %q, the text as %q to %q", text, what, got, host, want, wantHost)
 		}
 	}

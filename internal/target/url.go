@@ -103,9 +103,9 @@ func (p *parts) parse() (*url.URL, error) {
 	}
 	u := &url.URL{Scheme: p.scheme, Host: host, RawQuery: spellQuery(p.query), ForceQuery: p.hasQuery && p.query == ""}
 	setPath(u, spellPath(p.path))
-	if name, password, ok := strings.Cut(p.user, ":"); ok && p.user != ":" {
+	if name, password, _ := strings.Cut(p.user, ":"); password != "" {
 		u.User = url.UserPassword(decoded(name), decoded(password))
-	} else if name != "" {
+	} else if name != "" { // an empty password is sent like none
 		u.User = url.User(decoded(name))
 	}
 	return u, nil
@@ -188,8 +188,8 @@ func Reason(err error) string {
 	return strings.TrimPrefix(err.Error(), fault.ErrInvalidURL.Error()+": ")
 }
 
-// Distinct returns the text that WithDedup compares: the URL as it is sent, with its user information
-// and its host in lower case. A text that cannot be sent is returned as it is.
+// Distinct returns the text that WithDedup compares: the URL as it is sent, with its user information,
+// and its host as it is dialled, in lower case. A text that cannot be sent is returned as it is.
 func Distinct(raw string) string {
 	if p, ok := look(raw); ok && p.path != "" && len(p.key) == len(p.host) {
 		raw, _, _ = strings.Cut(raw, "#")
@@ -199,7 +199,11 @@ func Distinct(raw string) string {
 	if err != nil {
 		return raw
 	}
-	u.Host = nameOf(u) + portOf(u)
+	if name := nameOf(u); isASCII(name) {
+		u.Host = name + portOf(u)
+	} else {
+		u.Host = DialledName(u) + portOf(u)
+	}
 	if u.Path == "" {
 		u.Path = "/"
 	}
