@@ -234,10 +234,13 @@ func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 func Plain(u *url.URL) string {
 	plain := *u
 	plain.User, plain.Fragment, plain.RawFragment = nil, "", ""
+	if !isASCII(u.Host) {
+		plain.Host = HostField(u)
+	}
 	switch {
 	case strings.HasPrefix(u.Opaque, "//"):
 	case strings.HasPrefix(u.Opaque, "/"):
-		plain.Opaque = "//" + u.Host + u.Opaque
+		plain.Opaque = "//" + plain.Host + u.Opaque
 	case u.Opaque == "*", u.Opaque == "" && u.Path == "*": // of OPTIONS (RFC 9112, section 3.3)
 		plain.Opaque, plain.Path, plain.RawPath = "", "", ""
 	case u.Opaque != "":

@@ -203,6 +203,9 @@ func TestTheHostFieldIsTheHostThatIsDialled(t *testing.T) {
 			if _, header := w.last(t); dialled != want.dialled || header.Get("Host") != want.field {
 				t.Errorf("%s, %s: dialled %q, the Host is %q", host, way, dialled, header.Get("Host"))
 			}
+			if !strings.HasPrefix(host, "[") && way != "a Host of the caller's" && r.FinalURL != "http://"+want.field+"/" {
+				t.Errorf("%s, %s: FinalURL is %q", host, way, r.FinalURL)
+			}
 		}
 	}
 }
