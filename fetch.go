@@ -26,8 +26,8 @@
 // Addresses have one spelling ([RFC 5952]): [0:0::1] is [::1], and
 // [::ffff:192.0.2.1], 0xc0.513 and 192。0。2。1 are 192.0.2.1. The Host field of a name beyond
 // ASCII is the name that is dialled, in Punycode and with its letters mapped ([UTS 46]).
-// User information is sent as Basic, decoded. A Location is relative to what was asked for,
-// be that the Path of a URL, its Opaque, or the * of OPTIONS.
+// User information is sent as Basic, decoded. A Location is relative to the request
+// target: the Path of a URL, its Opaque, or the * of OPTIONS.
 // Control characters within, a host with characters that no name has, and an Opaque with
 // a fragment are [ErrInvalidURL]. The FinalURL of a [Result] is the URL as it was sent.
 //

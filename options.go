@@ -227,7 +227,8 @@ func WithHostRate(r rate.Limit, burst int) Option {
 // where that is not the default of the scheme: "example.com",
 // "example.com:8080", "[2001:db8::1]". http and https share one. An address has
 // one spelling (RFC 5952), that of IPv4 where IPv6 maps it: "[::ffff:192.0.2.1]" is
-// "192.0.2.1". A non-ASCII spelling of a name is a host of its own, that of an address is not.
+// "192.0.2.1". A non-ASCII spelling of a name is a host of its own; an address in such a
+// spelling is the address.
 //
 // f may be called from several goroutines at once, and again for a host that
 // was idle for long. A negative or NaN value is the error of the URL in question.

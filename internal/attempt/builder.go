@@ -125,8 +125,8 @@ func (b *builder) first(x *Exchange, req *http.Request) (*http.Request, error) {
 	return b.complete(x, req)
 }
 
-// cleanHost spells the Host of a request to a clean URL. Where there is none it stays so if net/http
-// writes that of the URL.
+// cleanHost spells the Host of a request to a clean URL. It sets one that is missing only if net/http
+// would not write the host of the URL as it is dialled.
 func cleanHost(req *http.Request) (err error) {
 	if req.Host != "" {
 		req.Host, err = target.CleanHost(req.Host)

@@ -15,7 +15,7 @@ import (
 // A tunnelError is an error of the own client for a tunnel that did not come about.
 type tunnelError interface {
 	error
-	ProxyStatus() int // with which the proxy refused it; 0: it did not
+	ProxyStatus() int // of the proxy's refusal; 0: it did not refuse
 }
 
 // ofTunnel returns an error of a tunnel that did not come about, which is a failure to connect;
@@ -55,7 +55,7 @@ func isBroken(err error) bool {
 }
 
 // A brokenTunnel is the end of a connection to a proxy before a request could be sent. The
-// reason may be that of the origin, behind the proxy.
+// origin behind the proxy may be the reason.
 type brokenTunnel struct{ cause error }
 
 func newBrokenTunnel(cause error) error {

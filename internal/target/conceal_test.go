@@ -31,7 +31,7 @@ func TestConcealTakesTheSecretsOfAURLOutOfATextAndNoMore(t *testing.T) {
 	}
 }
 
-// A URL may be a server's choice, and so long that looking for its secrets takes minutes.
+// A URL may be a server's choice, and so long that looking for its secrets takes long.
 func TestConcealHidesATextThatTakesLong(t *testing.T) {
 	for pairs, shown := range map[int]bool{1: true, 100: true, 20_000: false} {
 		query := strings.Repeat("a=1&", pairs) + "k=s3cretcanary"

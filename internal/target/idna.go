@@ -41,8 +41,8 @@ func toASCII(name string) (string, bool) {
 	return dialled, true
 }
 
-// neverDials tells the address that it would dial. The standard library has the tables of UTS 46
-// in net/http only, which shows what it makes of a name to a dial. It keeps nothing of a host.
+// neverDials tells the address that it would dial. Of the standard library only net/http has the
+// tables of UTS 46, and it shows a mapped name to dials only. neverDials keeps nothing of a host.
 var neverDials = &http.Transport{
 	DisableKeepAlives: true,
 	DialContext: func(_ context.Context, _, address string) (net.Conn, error) {

@@ -66,7 +66,7 @@ func join(base *url.URL, reference string) (string, error) {
 }
 
 // askedFor returns the path and the query, with its question mark, that a request to u asks for
-// (RFC 9112, section 3.3): those of an opaque part if there is one, and none for the * of OPTIONS.
+// (RFC 9112, section 3.3). An opaque part has them if there is one; the * of OPTIONS has neither.
 func askedFor(u *url.URL) (path, query string, err error) {
 	asked := u.RequestURI()
 	switch {

@@ -6,7 +6,7 @@
 // stay as they are, so that no server sees another path or query than was meant. Stricter
 // than a browser are: control characters within, a scheme without its two slashes,
 // a port 0, a backslash before an @, and a name beyond ASCII that net/http does not map (STD3
-// rules of UTS 46), which has an underscore, for example. These are errors. More lenient is a name that
+// rules of UTS 46), such as one with an underscore. These are errors. More lenient is a name that
 // ends in a number.
 //
 // Everything here is a function of its arguments and may be called from any goroutine.

@@ -10,10 +10,10 @@ import (
 	"sync"
 )
 
-// A tunnelError is that of a request for which no tunnel through a proxy came about, so that
-// nothing of it was sent.
+// A tunnelError says that no tunnel through a proxy came about, so that nothing of the request
+// was sent.
 type tunnelError struct {
-	status int // with which the proxy refused; 0: it did not
+	status int // of the proxy's refusal; 0: it did not refuse
 	cause  error
 }
 

@@ -33,7 +33,7 @@ var statusLines = map[string]string{
 	"ok204": "204 OK", "ok403": "403 OK", "ok503": "503 OK",
 }
 
-// failures are those of proxies, likewise, once they have read a CONNECT.
+// failures are the ways, by the same label, in which proxies fail once they have read a CONNECT.
 var failures = map[string]func(conn net.Conn){
 	"closes":      func(net.Conn) {},
 	"resets":      fetchtest.Reset,

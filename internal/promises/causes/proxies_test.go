@@ -91,7 +91,7 @@ func TestTheWordsOfAProxyAreNotShown(t *testing.T) {
 	}
 }
 
-// A reason phrase may be that of another status.
+// A reason phrase may belong to another status.
 func TestARefusalThatSaysOKIsARefusal(t *testing.T) {
 	for host, status := range map[string]string{"ok204": "204 No Content", "ok403": "403 Forbidden", "ok503": "503 Service Unavailable"} {
 		for name, client := range proxied(t) {

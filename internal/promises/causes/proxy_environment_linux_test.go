@@ -10,8 +10,8 @@ import (
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
 
-// A program of CGI takes no proxy from HTTP_PROXY, which a client of the server can set. That is no
-// fault of the server that is asked.
+// A program of CGI takes no proxy from HTTP_PROXY, which a client of the server can set. The server
+// that is asked has no part in that.
 func TestAProxyThatMayNotBeUsedIsNoProtocolError(t *testing.T) {
 	if !fetchtest.InChild(t, nil, "REQUEST_METHOD=GET", "HTTP_PROXY=http://user:"+fetchtest.Canary+"@proxy.example") {
 		return

@@ -156,7 +156,7 @@ func TestTheLimitCountsDecodedBytesOnly(t *testing.T) {
 	}
 }
 
-// A limit that nothing reaches is as good as none, whatever is worked out from it.
+// A limit that nothing reaches is as good as none: no number that is worked out from it overflows.
 func TestALimitMayBeAsGreatAsANumberCanBe(t *testing.T) {
 	for _, limit := range []int64{math.MaxInt64, math.MaxInt64 - 1, math.MaxInt64 / 8, math.MaxInt64 / 16, math.MaxInt64/16 - 1} {
 		for coding, body := range map[string]string{

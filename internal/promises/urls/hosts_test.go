@@ -128,7 +128,7 @@ func TestANameBeyondASCIIIsSentInPunycode(t *testing.T) {
 	}
 }
 
-// The Host field is that of the host that is dialled, however a URL came. net/http maps
+// The Host field names the host that is dialled, however a URL came. net/http maps
 // letters for the dial only, and drops a host with a blank.
 func TestTheHostFieldIsTheHostThatIsDialled(t *testing.T) {
 	for host, want := range map[string]struct{ dialled, field string }{

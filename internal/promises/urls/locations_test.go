@@ -72,8 +72,8 @@ func TestALocationLeadsToWhatWasMeant(t *testing.T) {
 	}
 }
 
-// The base of a Location is what was asked for (RFC 9112, section 3.3), and not the Path, where
-// that was something else: an Opaque, or the * of OPTIONS. want is the target, or "" for ErrRedirect.
+// The base of a Location is the target URI of the request (RFC 9112, section 3.3): an Opaque and the
+// * of OPTIONS are not the Path of their URL. want is the target, or "" for ErrRedirect.
 func TestARelativeLocationAfterAnOddTarget(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -153,8 +153,8 @@ func TestARelativeLocationAfterAnOddTarget(t *testing.T) {
 	}
 }
 
-// A server chooses a Location, and nothing ends the reading of one: it must not take long. Paths that
-// are copied for each segment took a minute for the longest header, and names an hour.
+// A server chooses a Location, and nothing ends the reading of one: it must not take long. A path
+// was copied for each dot segment, and Punycode takes the square of the length of a name.
 func TestALongLocationIsReadAtOnce(t *testing.T) {
 	const n = 1 << 14
 	var letters strings.Builder
