@@ -29,8 +29,8 @@ func (p *permits) askLocked() {
 	})
 }
 
-// ask waits for a permit. It belongs to whichever job can start then, as does an error or
-// a panic.
+// ask waits for a permit. The permit belongs to the job that can start first when it comes, as does
+// an error or a panic.
 func (p *permits) ask(r *run) {
 	err := errLimiterExited
 	var panicked *fault.Panic
