@@ -10,6 +10,14 @@ import (
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
 
+// urlCount makes 105,000 URLs of all cases together.
+func urlCount() int {
+	if testing.Short() {
+		return 250
+	}
+	return 2500
+}
+
 var slots = []int{1, 8, 64}
 
 // Each server answers all URLs in its unclean way. None may hurt another.
@@ -18,7 +26,7 @@ func TestUncleanAnswersHurtNoNeighbour(t *testing.T) {
 	for _, u := range uncleans {
 		for _, n := range slots {
 			t.Run(fmt.Sprintf("%s/%d slots", u.name, n), func(t *testing.T) {
-				checkNeighbours(t, &u, n, 2500, func(int) bool { return true })
+				checkNeighbours(t, &u, n, urlCount(), func(int) bool { return true })
 			})
 		}
 	}
@@ -30,7 +38,7 @@ func TestCleanURLsBesideUncleanOnesAreNotHurt(t *testing.T) {
 	for _, u := range uncleans {
 		for _, n := range slots {
 			t.Run(fmt.Sprintf("%s/%d slots", u.name, n), func(t *testing.T) {
-				checkNeighbours(t, &u, n, 2500, func(i int) bool { return i%10 == 0 }, fetch.WithRetries(3))
+				checkNeighbours(t, &u, n, urlCount(), func(i int) bool { return i%10 == 0 }, fetch.WithRetries(3))
 			})
 		}
 	}
