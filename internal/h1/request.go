@@ -34,6 +34,7 @@ func (h *Head) Write(req *http.Request) bool {
 		h.bytes = make([]byte, 0, usualHead)
 	}
 	h.bytes, h.names = h.bytes[:0], h.names[:0]
+	//lint:ignore SA1019 a request that has one goes the way that knows it
 	if hasBody(req) || req.Cancel != nil || !h.line(req) || !h.fields(req) {
 		return false
 	}
