@@ -58,7 +58,8 @@ func NewTLSConn(c *tls.Conn, r *Records, owner Owner) *Conn {
 }
 
 // Quiet reports whether neither a byte nor the end has come since the last exchange, so that
-// the connection may be used for another.
+// the connection may be used for another. If it may not it must be closed: what has come may be
+// gone.
 func (c *Conn) Quiet() bool {
 	if c.records != nil {
 		return c.records.quiet(c.conn.(*tls.Conn))

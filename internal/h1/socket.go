@@ -12,7 +12,7 @@ import (
 // Reads and Quiet belong to one goroutine at a time; Close may be called from any.
 type Socket struct {
 	net.Conn
-	raw    syscall.RawConn // nil if there is none
+	raw    syscall.RawConn // nil if it cannot be asked
 	look   func(fd uintptr)
 	wait   func(fd uintptr) bool
 	silent bool // the last look found nothing
@@ -26,7 +26,7 @@ type Socket struct {
 // once.
 func NewSocket(conn net.Conn, closed func(*Socket)) *Socket {
 	s := &Socket{Conn: conn, closed: closed}
-	if c, ok := conn.(syscall.Conn); ok {
+	if c, ok := conn.(syscall.Conn); ok && canLook() {
 		s.raw, _ = c.SyscallConn()
 	}
 	// These are kept, as each exchange needs them.
@@ -121,6 +121,9 @@ func (r *Records) whole() bool { return r.got == 0 && r.left == 0 }
 // quiet reports whether no byte and no end has come over a TLS connection. Messages of TLS
 // itself, such as session tickets, are read and do not count.
 func (r *Records) quiet(c *tls.Conn) bool {
+	if r.raw == nil {
+		return false // a Read would wait
+	}
 	r.polls = true
 	defer func() { r.polls = false }()
 	var p [1]byte
