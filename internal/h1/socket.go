@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // A Socket is a TCP connection that can be asked, without waiting, whether anything has come.
@@ -96,6 +97,18 @@ func (r *Records) Read(p []byte) (int, error) {
 	n, err := r.Socket.Read(p)
 	r.follow(p[:n])
 	return n, err
+}
+
+// closePatience is how long the alert that ends TLS may wait for room.
+const closePatience = 5 * time.Millisecond
+
+// SetWriteDeadline is called by the Close of crypto/tls, which would wait for seconds if the
+// server reads nothing.
+func (r *Records) SetWriteDeadline(at time.Time) error {
+	if soon := time.Now().Add(closePatience); at.After(soon) {
+		at = soon
+	}
+	return r.Socket.SetWriteDeadline(at)
 }
 
 // follow keeps track of where records begin.

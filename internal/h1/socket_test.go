@@ -230,3 +230,33 @@ func TestRecordsAreFollowedByteForByte(t *testing.T) {
 		}
 	}
 }
+
+// The alert that ends TLS may find no room, when a server reads nothing.
+func TestCloseDoesNotWaitForAServerThatReadsNothing(t *testing.T) {
+	client, server := sockets(t)
+	records := NewRecords(NewSocket(client, nothing))
+	e := shakeHands(t, records, server, tls.VersionTLS13, nil)
+	c := NewTLSConn(e.client, records, new(overs))
+	for p, n := make([]byte, 1<<20), 1; n > 0; { // until there is no room for a byte
+		client.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		n, _ = client.Write(p)
+	}
+	client.SetWriteDeadline(time.Time{})
+	start := time.Now()
+	c.Close()
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestCloseTellsTheServerSo(t *testing.T) {
+	client, server := sockets(t)
+	records := NewRecords(NewSocket(client, nothing))
+	e := shakeHands(t, records, server, tls.VersionTLS13, nil)
+	NewTLSConn(e.client, records, new(overs)).Close()
+	// Without the alert it would be the end of the connection as well: the alert makes a record.
+	wire, err := io.ReadAll(server) // a reset, as the tickets were not read
+	if len(wire) < recordHeaderLen || wire[0] != 23 {
+		t.Errorf("%x, %v", wire, err)
+	}
+}
