@@ -9,6 +9,7 @@ package h1
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type Conn struct {
 	answered bool          // the answer to the request has begun
 	served   bool          // an exchange before the one at hand
 	sent     bool          // a byte of the request has gone
+	whole    bool          // all of it has
 }
 
 // NewConn returns a Conn over a socket.
@@ -68,23 +70,24 @@ func (c *Conn) Quiet() bool {
 }
 
 // RoundTrip sends a request, which has the given head, and returns the response to it. After an
-// error the connection must be closed, and its owner is told nothing.
+// error the connection must be closed, and its owner is told nothing. A server may answer before
+// it has read the request, and end the connection: that counts more than the write that fails.
 func (c *Conn) RoundTrip(req *http.Request, head *Head) (*http.Response, error) {
 	c.answered = false
 	c.readable = maxHead
 	n, err := c.conn.Write(head.bytes)
-	c.sent = n > 0
-	if err != nil {
+	c.sent, c.whole = n > 0, err == nil
+	if !c.whole && (c.served || c.socket.Quiet()) {
 		return nil, c.failed(err)
 	}
 	if c.records == nil { // TLS may have read all already
 		c.socket.await()
 	}
 	c.reader = newReader(c)
-	resp, err := c.receive(req)
-	if err != nil {
+	resp, readErr := c.receive(req)
+	if readErr != nil {
 		c.freeReader()
-		return nil, c.failed(err)
+		return nil, c.failed(cmp.Or(err, readErr))
 	}
 	return resp, nil
 }
@@ -133,7 +136,7 @@ func (c *Conn) receive(req *http.Request) (*http.Response, error) {
 	}
 	c.readable = math.MaxInt64
 	resp.TLS = c.state
-	clean := !resp.Close && !req.Close && resp.StatusCode > 199
+	clean := c.whole && !resp.Close && !req.Close && resp.StatusCode > 199
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		resp.Body = http.NoBody // the connection itself: nobody asked for it
 	}
