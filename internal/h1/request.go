@@ -26,6 +26,8 @@ type Head struct {
 //
 //   - a body, or its trailer;
 //   - a head of more than 16 KiB, or with bytes that net/http would encode, drop or refuse;
+//   - a target that is neither a path nor "*", or not of visible ASCII, and a host that is not
+//     of letters, digits and the signs of names, addresses and ports;
 //   - the fields Connection and Upgrade of the caller's, or the method CONNECT, which change
 //     the use of the connection;
 //   - a request with the Cancel channel that contexts have replaced.
