@@ -180,7 +180,7 @@ func (p *pool) closeIdle() {
 	p.closeWhere(func(*place) bool { return true })
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.janitor != nil {
+	if p.janitor != nil && p.idle.count == 0 { // others may have come meanwhile
 		p.janitor.Stop()
 		p.janitor = nil
 	}
