@@ -127,7 +127,7 @@ func (p *pool) pop(o *origin) *conn {
 // put makes a connection idle.
 func (p *pool) put(c *conn) {
 	p.mu.Lock()
-	c.holder = c
+	c.holder, c.waited = c, true
 	c.origin.idle = append(c.origin.idle, c)
 	c.origin.overtakeLocked(time.Now())
 	p.rankLocked(&c.place)
