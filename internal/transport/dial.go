@@ -17,7 +17,7 @@ const (
 
 // A dialer makes connections, and knows all that are open.
 type dialer struct {
-	net net.Dialer
+	connect func(ctx context.Context, network, address string) (net.Conn, error)
 
 	mu     sync.Mutex
 	open   map[*h1.Socket]struct{}
@@ -26,17 +26,18 @@ type dialer struct {
 
 func newDialer(c Config) *dialer {
 	d := &dialer{open: map[*h1.Socket]struct{}{}}
-	d.net = net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	own := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	if c.Guard != nil {
-		d.net.ControlContext = c.Guard.ControlContext
+		own.ControlContext = c.Guard.ControlContext
 	}
+	d.connect = own.DialContext
 	return d
 }
 
 func (d *dialer) dial(ctx context.Context, address string) (*h1.Socket, error) {
 	var conn net.Conn
 	var err error
-	onAnotherStack(func() { conn, err = d.net.DialContext(ctx, "tcp", address) })
+	onAnotherStack(func() { conn, err = d.connect(ctx, "tcp", address) })
 	if err != nil {
 		return nil, err
 	}
