@@ -49,10 +49,15 @@ func newHTTP2() *http.Transport {
 func (p *pool) newHTTP2Conn(o *origin, d *dial, s *secured) (*http2Conn, error) {
 	c := &http2Conn{pool: p, origin: o, dial: d}
 	ctx := context.WithValue(d.ctx, connKey{}, &watched{Conn: s.Conn, owner: c})
+	// net/http writes its first frames whatever becomes of the context.
+	stop := context.AfterFunc(d.ctx, func() { s.records.Close() })
 	var err error
 	if c.conn, err = p.http2.NewClientConn(ctx, "http", o.address()); err == nil {
 		c.conn.SetStateHook(c.changed)
 		err = c.conn.Reserve()
+	}
+	if !stop() && err == nil {
+		err = context.Cause(d.ctx)
 	}
 	if err != nil {
 		s.records.Close()

@@ -218,7 +218,7 @@ func (r *rack) run(t *testing.T, name string, timeout time.Duration, s strike) (
 	return torturer, failures
 }
 
-const tortureTimeout = 150 * time.Millisecond
+const tortureTimeout = 100 * time.Millisecond
 
 func TestTortureWithEachOperationFailing(t *testing.T) {
 	for _, w := range wires {
@@ -260,6 +260,11 @@ func (r *rack) strikeOnce(t *testing.T, operation int, h harm) {
 		struck = kind
 		return h
 	})
+	if h == hangs {
+		// Each request ends on time, but on a busy machine others may take longer. Over HTTP/2 the
+		// next ones hang too, until net/http's pings notice after half a minute.
+		return
+	}
 	if len(failed) > 1 || (struck == "close" || struck == "set deadline") && len(failed) > 0 {
 		t.Errorf("operation %d, %s, %s: %v", operation, struck, h, failed)
 	}
@@ -283,7 +288,7 @@ func (c *crew) do(f func()) {
 
 // Several requests at a time, and several operations that fail.
 func TestTortureWithSeveralOperationsFailing(t *testing.T) {
-	seeds := 16
+	seeds := 10
 	if testing.Short() {
 		seeds = 6
 	}
