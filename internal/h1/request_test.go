@@ -54,6 +54,7 @@ func checkHead(t *testing.T, req *http.Request) bool {
 // mayRefuse reports whether a request is one of those that the comment on Head.Write has. text is
 // that of net/http.
 func mayRefuse(req *http.Request, text []byte) bool {
+	//lint:ignore SA1019 callers may still set it
 	if hasBody(req) || req.Cancel != nil || req.Header["Connection"] != nil || req.Header["Upgrade"] != nil ||
 		req.Method == http.MethodConnect || req.URL.Opaque != "" || len(text) > maxRequest {
 		return true
@@ -122,11 +123,12 @@ func FuzzHead(f *testing.F) {
 
 func TestRequestsThatAreNotTaken(t *testing.T) {
 	for name, change := range map[string]func(*http.Request){
-		"a body":               func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("x")) },
-		"a length":             func(r *http.Request) { r.ContentLength = 1 },
-		"an unknown length":    func(r *http.Request) { r.ContentLength = -1 },
-		"an encoding":          func(r *http.Request) { r.TransferEncoding = []string{"chunked"} },
-		"a trailer":            func(r *http.Request) { r.Trailer = http.Header{"X": nil} },
+		"a body":            func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("x")) },
+		"a length":          func(r *http.Request) { r.ContentLength = 1 },
+		"an unknown length": func(r *http.Request) { r.ContentLength = -1 },
+		"an encoding":       func(r *http.Request) { r.TransferEncoding = []string{"chunked"} },
+		"a trailer":         func(r *http.Request) { r.Trailer = http.Header{"X": nil} },
+		//lint:ignore SA1019 callers may still set it
 		"a Cancel channel":     func(r *http.Request) { r.Cancel = make(chan struct{}) },
 		"Connection":           func(r *http.Request) { r.Header.Set("Connection", "close") },
 		"Upgrade":              func(r *http.Request) { r.Header.Set("Upgrade", "h2c") },

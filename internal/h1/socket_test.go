@@ -201,13 +201,13 @@ func TestAnEncryptedConnectionIsQuietUntilSomethingComes(t *testing.T) {
 	}
 }
 
-// A server of TLS 1.2 that wants to negotiate anew is refused.
-func TestRenegotiationIsRefused(t *testing.T) {
+// A message of a handshake in the clear, such as one to negotiate anew, is refused.
+func TestAHandshakeInTheClearIsRefused(t *testing.T) {
 	client, server := sockets(t)
 	records := NewRecords(NewSocket(client, nothing))
 	e := shakeHands(t, records, server, tls.VersionTLS12, nil)
 	c := NewTLSConn(e.client, records, new(overs))
-	// A HelloRequest in the clear would be no record of this connection: it is refused anyway.
+	// A HelloRequest.
 	server.Write([]byte{22, 3, 3, 0, 4, 0, 0, 0, 0})
 	checkQuiet(t, c.Quiet, false)
 }

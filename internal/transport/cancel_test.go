@@ -19,10 +19,9 @@ import (
 
 // A stage is where a request stands when its context ends.
 type stage struct {
-	name   string
-	secure bool
-	dial   func(ctx context.Context, dial func() (net.Conn, error)) (net.Conn, error)
-	serve  func(v *visit) // of the first connection, once a request has come
+	name  string
+	dial  func(ctx context.Context, dial func() (net.Conn, error)) (net.Conn, error)
+	serve func(v *visit) // of the first connection, once a request has come
 }
 
 func send200(v *visit, reply string) {

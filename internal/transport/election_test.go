@@ -293,23 +293,19 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 // A connection of HTTP/2 counts as made when others can find it, and not before: they would
 // make another.
 func TestAConnectionOfHTTP2IsAnnouncedWhenItCanBeFound(t *testing.T) {
-	for _, first := range []string{"told", "added"} {
-		t.Run(first, func(t *testing.T) {
+	for name, step := range map[string]func(*http2Conn){
+		"told":  func(c *http2Conn) { c.told = true },
+		"added": func(c *http2Conn) { c.added = true },
+	} {
+		t.Run(name, func(t *testing.T) {
 			p := newTestPool(t, Config{})
 			x := p.newExchange(t, "https://a.example/")
 			d, err := p.startDial(x, false, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := &http2Conn{pool: p, origin: x.origin, dial: d, conn: new(http.ClientConn)}
-			states := []func(){
-				func() { c.told = true },
-				func() { c.added = true },
-			}
-			if first == "added" {
-				states[0], states[1] = states[1], states[0]
-			}
-			states[0]()
+			c := &http2Conn{pool: p, origin: x.origin, dial: d}
+			step(c)
 			c.announceLocked()
 			if d.over || x.origin.changes != 0 {
 				t.Error("announced too early")

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,13 +14,15 @@ import (
 // A recordedConn is a connection of which only the closing matters.
 type recordedConn struct {
 	net.Conn
-	closed int
+	closes atomic.Int32
 }
 
 func (c *recordedConn) Close() error {
-	c.closed++
+	c.closes.Add(1)
 	return nil
 }
+
+func (c *recordedConn) closed() int { return int(c.closes.Load()) }
 
 func TestKeysAndAddresses(t *testing.T) {
 	for rawURL, want := range map[string]struct{ key, address string }{
@@ -104,8 +107,8 @@ func TestIdleConnectionsAreLimited(t *testing.T) {
 			t.Errorf("%d are idle, want %d", p.idle.count, test.most)
 		}
 		for i, c := range closed {
-			if want := i < 10; (c.closed == 1) != want || c.closed > 1 {
-				t.Errorf("the connection %d of %d was closed %d times", i, len(closed), c.closed)
+			if want := i < 10; (c.closed() == 1) != want || c.closed() > 1 {
+				t.Errorf("the connection %d of %d was closed %d times", i, len(closed), c.closed())
 			}
 		}
 		last := conns[len(conns)-1]
@@ -136,7 +139,7 @@ func TestIdleConnectionsExpire(t *testing.T) {
 				time.Sleep(second)
 				synctest.Wait()
 				for i, c := range conns {
-					if c.closed > 0 && after[i] == 0 {
+					if c.closed() > 0 && after[i] == 0 {
 						after[i] = time.Since(start)
 					}
 				}
@@ -147,6 +150,8 @@ func TestIdleConnectionsExpire(t *testing.T) {
 		if want := []time.Duration{90 * second, 100 * second, 135 * second}; !slices.Equal(got, want) {
 			t.Errorf("closed after %v, want %v", got, want)
 		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		if len(p.origins) != 0 || p.janitor != nil {
 			t.Errorf("%d origins, janitor %v", len(p.origins), p.janitor)
 		}
@@ -170,7 +175,7 @@ func TestConnectionsThatComeDuringCloseIdleExpireToo(t *testing.T) {
 		p.checkIdle(t)
 		time.Sleep(2 * idleTimeout)
 		synctest.Wait()
-		if recorded.closed != 1 {
+		if recorded.closed() != 1 {
 			t.Error("it stays open for ever")
 		}
 	})
@@ -226,8 +231,8 @@ func TestConnectionsThatAreNotQuietAreNotUsed(t *testing.T) {
 		t.Error("one was taken")
 	}
 	for _, r := range recorded {
-		if r.closed != 1 {
-			t.Errorf("closed %d times", r.closed)
+		if r.closed() != 1 {
+			t.Errorf("closed %d times", r.closed())
 		}
 	}
 	p.checkIdle(t)
