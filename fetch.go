@@ -24,9 +24,12 @@
 // escape. Blanks and line ends around the URL, and its fragment, are dropped. As in
 // browsers ([WHATWG URL]) dot segments are removed, and a backslash before the query is a slash.
 // Addresses have one spelling ([RFC 5952]): [0:0::1] is [::1], and
-// [::ffff:192.0.2.1] and 0xc0.513 are 192.0.2.1. User information is sent as Basic,
-// decoded. Control characters within, and a host with characters that no name has,
-// are [ErrInvalidURL]. The FinalURL of a [Result] is the URL as it was sent.
+// [::ffff:192.0.2.1], 0xc0.513 and 192。0。2。1 are 192.0.2.1. The Host field of a name beyond
+// ASCII is the name that is dialled, in Punycode and with its letters mapped ([UTS 46]).
+// User information is sent as Basic, decoded. A Location is relative to the request
+// target: the Path of a URL, its Opaque, or the * of OPTIONS.
+// Control characters within, a host with characters that no name has, and an Opaque with
+// a fragment are [ErrInvalidURL]. The FinalURL of a [Result] is the URL as it was sent.
 //
 // # Limits
 //
@@ -108,6 +111,7 @@
 //
 // [draft 10]: https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-10
 // [RFC 3986]: https://www.rfc-editor.org/rfc/rfc3986
+// [UTS 46]: https://www.unicode.org/reports/tr46/
 // [RFC 5952]: https://www.rfc-editor.org/rfc/rfc5952
 // [WHATWG URL]: https://url.spec.whatwg.org/
 package fetch
@@ -177,8 +181,9 @@ func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq
 // A Fetcher fetches batches of URLs with one set of options. It keeps
 // connections and the state of hosts between calls, and calls that run at the
 // same time share them and the slots: each batch gets its turn. It is safe for
-// concurrent use. Between calls it holds no goroutines but those of net/http for
-// idle connections, which [Fetcher.Close] ends. Make one with [New].
+// concurrent use. Between calls it holds no goroutines but those of net/http for idle
+// connections: of HTTP/2, and of requests with a body. [Fetcher.Close] ends them. Make
+// one with [New].
 type Fetcher struct {
 	own          *transport.Client // nil if the caller's client is used as it is
 	client       *attempt.Client

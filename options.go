@@ -162,11 +162,13 @@ func (c *config) fillDefaults() {
 
 // WithClient sends the requests with c's Transport, Jar, CheckRedirect and
 // Timeout. Nothing of c is changed, and its idle connections are never
-// closed. The default, also for nil, is a client of the Fetcher's own,
-// with connection pools as large as the limits and, where it can be, one
-// connection to an origin that speaks HTTP/2: while the first is opened, requests
-// to the same origin wait for it, for 300 ms or a quarter of their time at most.
-// Behind a proxy they do not.
+// closed. The default, also for nil, is a client of the Fetcher's own. It has
+// as many connections as requests in flight, and keeps them for 90 s. A request without a
+// body is sent on the worker's own goroutine, which halves its cost; and a connection of HTTP/1 on
+// which a server sent more than it was asked for serves no other URL. There is one
+// connection to an origin that speaks HTTP/2, where it can be: while the first is opened,
+// requests to the same origin wait for it, for 300 ms or a quarter of their time at most.
+// Requests with a body and those through a proxy go through an [http.Transport].
 //
 // Mind the pool: a client without a Transport is [http.DefaultTransport],
 // which keeps 2 idle connections to a host, so that most requests to a busy
@@ -238,7 +240,8 @@ func WithHostRate(r rate.Limit, burst int) Option {
 // where that is not the default of the scheme: "example.com",
 // "example.com:8080", "[2001:db8::1]". http and https share one. An address has
 // one spelling (RFC 5952), that of IPv4 where IPv6 maps it: "[::ffff:192.0.2.1]" is
-// "192.0.2.1". A non-ASCII spelling is a host of its own.
+// "192.0.2.1". A non-ASCII spelling of a name is a host of its own; an address in such a
+// spelling is the address.
 //
 // f may be called from several goroutines at once, and again for a host that
 // was idle for long. A negative or NaN value is the error of the URL in question.
@@ -331,11 +334,12 @@ func WithTimeout(d time.Duration) Option {
 // and the statuses below; and any request of which
 // nothing was sent. Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE
 // ([RFC 9110], section 9.2.2), and requests with an Idempotency-Key header.
-// Nothing was sent either when a proxy refuses a tunnel with 429, 502, 503 or 504, or by SOCKS.
+// Nothing was sent either when a proxy refuses a tunnel with 429, 502, 503 or 504, or by SOCKS,
+// and when the connection to a proxy breaks, or has no HTTP or TLS on it, before there is a tunnel.
 // Idempotent requests are also retried after an error of a RoundTripper's own whose method
 // Temporary or Timeout says so, and after an answer that is no HTTP/1 on a connection that had
 // served before: it may be bytes behind an earlier answer.
-// Never retried are bad URLs, blocked addresses, host names that do not exist,
+// Never retried are bad URLs and requests, blocked addresses, host names that do not exist,
 // certificate errors, other protocol errors, dials that a hook denies, bodies
 // too large, redirect errors, and anything once a context is done.
 //

@@ -54,8 +54,10 @@ type Result struct {
 
 	// Attempts is how often the URL was tried from the start: 0 when it never
 	// got a slot, more than 1 when it was retried. The redirects of an attempt
-	// are part of it. net/http may itself send an idempotent request again when
-	// a reused connection dies under it; that is not counted.
+	// are part of it. An idempotent request that is sent again since a reused
+	// connection had died ([RFC 9112], section 9.3.1) is not counted again.
+	//
+	// [RFC 9112]: https://www.rfc-editor.org/rfc/rfc9112
 	Attempts int
 	// Redirects is the number of redirects followed in the last attempt.
 	Redirects int
@@ -203,7 +205,8 @@ func (e *joinedError) Unwrap() []error { return e.errs }
 
 // Sentinel errors, to be matched with [errors.Is].
 var (
-	// ErrInvalidURL: the URL or request cannot be fetched; nothing was sent.
+	// ErrInvalidURL: the URL or request cannot be fetched; nothing was sent. Some requests
+	// are found so by net/http only, in an attempt: fields that HTTP/2 does not have, for example.
 	ErrInvalidURL = fault.ErrInvalidURL
 	// ErrTimeout: an attempt, or a stage of it such as the dial or the TLS
 	// handshake, took too long. [context.DeadlineExceeded] matches too. The
@@ -246,7 +249,8 @@ var (
 //
 // An error of a RoundTripper that is nothing known has no sentinel.
 // A proxy that refuses a tunnel is a *net.OpError for "proxyconnect", and named with its
-// status, as far as net/http tells it with [WithClient].
+// status, as far as net/http tells it with [WithClient]. So is one that closes the connection
+// or makes no sense, and the end of a tunnel before TLS is spoken in it.
 type Error struct {
 	// Method is that of the request as it was given, GET if it had none.
 	Method string

@@ -81,7 +81,7 @@ func (b *builder) get(x *Exchange) (*http.Request, error) {
 	*req = *b.template
 	req.URL = u
 	if req.Host == "" {
-		req.Host = u.Host
+		req.Host = target.HostField(u)
 	}
 	x.chain.Start(c.header)
 	x.asks = c.asks
@@ -110,15 +110,12 @@ func (b *builder) canReuse(x *Exchange, resp *http.Response) bool {
 
 // first completes the first request of an attempt.
 func (b *builder) first(x *Exchange, req *http.Request) (*http.Request, error) {
-	clean, err := target.Clean(req.URL)
+	clean, err := target.Clean(req.URL, req.Method)
 	if err != nil {
 		return nil, err
 	}
 	u := *clean
 	req.URL = &u
-	if req.Host, err = target.CleanHost(req.Host); err != nil {
-		return nil, err
-	}
 	if name, password, ok := target.Credentials(clean); ok && req.Header.Get("Authorization") == "" {
 		req.SetBasicAuth(name, password)
 	}
@@ -128,8 +125,24 @@ func (b *builder) first(x *Exchange, req *http.Request) (*http.Request, error) {
 	return b.complete(x, req)
 }
 
+// cleanHost spells the Host of a request to a clean URL. It sets one that is missing only if net/http
+// would not write the host of the URL as it is dialled.
+func cleanHost(req *http.Request) (err error) {
+	if req.Host != "" {
+		req.Host, err = target.CleanHost(req.Host)
+		return err
+	}
+	if host := target.HostField(req.URL); host != req.URL.Host {
+		req.Host = host
+	}
+	return nil
+}
+
 // complete gives a request its body and calls the RequestFunc.
 func (b *builder) complete(x *Exchange, req *http.Request) (*http.Request, error) {
+	if err := cleanHost(req); err != nil {
+		return nil, err
+	}
 	if err := x.addBody(req); err != nil {
 		return nil, err
 	}
@@ -154,10 +167,7 @@ func (b *builder) review(req *http.Request, before *url.URL) error {
 	if req.URL == nil || req.URL.Scheme != before.Scheme {
 		return errMoved
 	}
-	u, err := target.Clean(req.URL)
-	if err == nil {
-		req.Host, err = target.CleanHost(req.Host)
-	}
+	u, err := target.Clean(req.URL, req.Method)
 	switch {
 	case err != nil:
 		return err
@@ -165,6 +175,9 @@ func (b *builder) review(req *http.Request, before *url.URL) error {
 		return errMoved
 	}
 	req.URL = u
+	if err := cleanHost(req); err != nil {
+		return err
+	}
 	if req.Header == nil {
 		req.Header = http.Header{}
 	}

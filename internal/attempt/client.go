@@ -73,7 +73,7 @@ func New(c Config) *Client {
 	_, client.isNetHTTP = c.Transport.(*http.Transport)
 	client.isNetHTTP = client.isNetHTTP || c.Own
 	client.watchesAll = !c.Own
-	client.host = client.header.Get("Host")
+	client.host, _ = target.CleanHost(client.header.Get("Host")) // the option has looked for an error
 	client.header.Del("Host")
 	client.codings = body.NewCodings(!c.PlainTransport, c.Decoders)
 	if accept := client.codings.Accept(); accept != "" {

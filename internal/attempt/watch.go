@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/batchhttp/fetch/internal/fault"
+	"github.com/batchhttp/fetch/internal/target"
 )
 
 // A watch is told by net/http, by way of the context, about the connection of the request at
@@ -65,5 +66,5 @@ func addressOf(req *http.Request) string {
 	if port == "" {
 		port = "443"
 	}
-	return net.JoinHostPort(req.URL.Hostname(), port)
+	return net.JoinHostPort(target.DialledName(req.URL), port)
 }

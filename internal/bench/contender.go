@@ -46,6 +46,7 @@ func contenders() []contender {
 	return []contender{
 		{name: reference, about: "fetch.FetchAll", runner: inGo{getWithFetch}},
 		{name: "fetch-options", about: "fetch.FetchAll with retries and every limit on", runner: inGo{getWithFetchOptions}},
+		{name: "fetch-nethttp", about: "fetch.FetchAll with a tuned http.Transport instead of its own connections", runner: inGo{getWithFetchNetHTTP}},
 		{name: "round-trip", about: "no client: Transport.RoundTrip in a worker loop, header and status kept, no timeouts", runner: inGo{getWithRoundTrip}},
 		{name: "worker-loop", about: "hand-written: tuned client, timeouts, presized bodies", runner: inGo{getWithWorkerLoop}},
 		{name: "errgroup-tuned", about: "errgroup.SetLimit, tuned client, io.ReadAll", runner: inGo{getWithErrgroup}},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -31,6 +32,12 @@ func getWithFetchOptions(ctx context.Context, urls []string, concurrency int) ([
 		fetch.WithStatusErrors(),
 		fetch.WithDedup(),
 	))
+}
+
+// getWithFetchNetHTTP shows what fetch's own connections are worth.
+func getWithFetchNetHTTP(ctx context.Context, urls []string, concurrency int) ([][]byte, error) {
+	client := &http.Client{Transport: tunedTransport(concurrency)}
+	return bodiesOf(fetch.FetchAll(ctx, urls, fetch.WithConcurrency(concurrency), fetch.WithClient(client)))
 }
 
 func bodiesOf(results []fetch.Result) ([][]byte, error) {

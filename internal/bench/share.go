@@ -16,17 +16,23 @@ type share struct {
 	of   *regexp.Regexp // matches a line of the stack
 }
 
-// shares are asked in turn, and the first that knows a stack has it. A body
-// is read by fetch through net/http: the work is the system's, copying it.
+// shares are asked in turn, and the first that knows a stack has it. The system's are the floor: a
+// request needs one write, one read, and one wait for the answer.
 var shares = []share{
 	{"garbage collector", regexp.MustCompile(`runtime\.(gcBgMark|gcAssist|bgsweep|bgscavenge)`)},
-	{"fetch: reading bodies, through net/http", regexp.MustCompile(`fetch\.(\(\*bodyReader|readBody|\(\*gzipReader)`)},
-	{"net/http: write loop", regexp.MustCompile(`persistConn\)\.writeLoop`)},
-	{"net/http: read loop", regexp.MustCompile(`persistConn\)\.readLoop`)},
-	{"net/http: RoundTrip and dialling", regexp.MustCompile(`http\.\(\*(Transport|ClientConn|http2\w+)\)|dialConn`)},
-	{"fetch: URLs", regexp.MustCompile(`net/url\.|fetch\.(parse|hostOf|hostKey|plainHost)`)},
+	{"system: write", regexp.MustCompile(`(?s)yscall.*\(\*netFD\)\.Write`)},
+	{"system: read, with the copy", regexp.MustCompile(`(?s)yscall.*\(\*netFD\)\.Read`)},
+	{"system: look before reuse", regexp.MustCompile(`(?s)yscall.*h1\.isSilent`)},
+	{"system: wait for sockets", regexp.MustCompile(`runtime\.(netpoll|epollwait)\b`)},
+	{"system: sleep and wake threads", regexp.MustCompile(`runtime\.futex\b`)},
+	{"net/http: heads of responses", regexp.MustCompile(`http\.(ReadResponse|readTransfer|fixLength)|textproto\.`)},
+	{"net/http: Transport", regexp.MustCompile(`http\.\(\*(Transport|ClientConn|persistConn|http2\w+)\)|dialConn`)},
+	{"fetch: heads of requests", regexp.MustCompile(`h1\.\(\*Head\)`)},
+	{"fetch: bodies", regexp.MustCompile(`fetch/internal/body\.`)},
+	{"fetch: connections", regexp.MustCompile(`fetch/internal/(h1|transport)\.`)},
+	{"fetch: URLs", regexp.MustCompile(`net/url\.|fetch/internal/target\.`)},
 	{"fetch: order of service", regexp.MustCompile(`fetch/internal/sched\.`)},
-	{"fetch: the rest", regexp.MustCompile(`batchhttp/fetch\.`)},
+	{"fetch: the rest", regexp.MustCompile(`batchhttp/fetch`)},
 	{"the bench itself", regexp.MustCompile(`main\.`)},
 	{"runtime: goroutines and polling", regexp.MustCompile(`runtime\.`)},
 	{"other", regexp.MustCompile(``)},

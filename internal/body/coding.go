@@ -33,8 +33,8 @@ const Identity = "identity"
 // make much of little.
 const mostLayers = 5
 
-// NewCodings returns the codings that the library knows and those of decoders, which go before
-// them. All of decoders are asked for, and gzip too if that is wanted.
+// NewCodings returns the codings of the library and of decoders, which take precedence. The
+// codings of all decoders are asked for, and gzip if that is wanted.
 func NewCodings(gzip bool, decoders []Decoder) *Codings {
 	c := &Codings{openers: map[string]opener{"gzip": openGzip, "deflate": openDeflate}}
 	var accept []string
@@ -51,8 +51,8 @@ func NewCodings(gzip bool, decoders []Decoder) *Codings {
 	return c
 }
 
-// Accept returns the value of the Accept-Encoding field that asks for the codings; "" is that
-// nothing is asked for.
+// Accept returns the value of the Accept-Encoding field that asks for the codings; "" asks for
+// nothing.
 func (c *Codings) Accept() string { return c.accept }
 
 // CodingName returns the one name of a coding that can be spelt in several ways.
@@ -64,10 +64,10 @@ func CodingName(coding string) string {
 	return coding
 }
 
-// Undo makes resp a response without those of its codings that are known, from the last one
-// on, as the last was applied last. What it cannot undo stays in the header, which is replaced,
-// as it may be shared. limit is that of the decoded body; 0 is no limit. The end of ctx, that
-// of the request, ends the decoding too.
+// Undo takes the known codings off resp, from the last one on, as the last was applied last. A
+// coding that it cannot undo stays in the header, which is replaced, as it may be shared. limit
+// bounds the decoded body; 0 is no limit. ctx is the context of the request; its end ends the
+// decoding too.
 func (c *Codings) Undo(ctx context.Context, method string, resp *http.Response, limit int64) error {
 	lines := resp.Header["Content-Encoding"]
 	if len(lines) == 0 || resp.Uncompressed || None(method, resp.StatusCode) {
@@ -108,8 +108,8 @@ func listOf(lines []string) []string {
 	return all
 }
 
-// split returns the codings that are left when all at the end that are known have been undone,
-// and what undoes these, in its order.
+// split returns the codings that are left when the known ones at the end have been undone, and
+// the openers that undo them, in the order of their use.
 func (c *Codings) split(all []string) (left []string, openers []opener) {
 	for left = all; len(left) > 0; left = left[:len(left)-1] {
 		name := CodingName(left[len(left)-1])
@@ -151,11 +151,11 @@ func newDecoded(ctx context.Context, message io.ReadCloser, openers []opener, li
 	return d
 }
 
-// Close closes the message, and then the decoders: one may wait for a goroutine of its own
+// Close closes the message, and then the decoders: a decoder may wait for a goroutine of its own
 // that reads.
 func (d *decoded) Close() error {
 	for _, l := range d.layers {
-		defer l.close() // whatever happens in the others
+		defer l.close() // although others may panic
 	}
 	return d.message.Close()
 }

@@ -18,8 +18,8 @@ func openDeflate(l *layer) (io.Reader, error) {
 	return zlib.NewReader(l.input)
 }
 
-// isZlib reports whether a stream with this head is zlib (RFC 1950, section 2.2). No encoder
-// begins deflate so: a block that is stored, with bits set that are skipped.
+// isZlib reports whether a stream with this head is zlib (RFC 1950, section 2.2). As deflate it
+// would be a stored block with bits set that are skipped, and no encoder begins so.
 func isZlib(head []byte) bool {
 	if len(head) == 0 || head[0]&0x8f != 8 {
 		return false
@@ -27,8 +27,8 @@ func isZlib(head []byte) bool {
 	return len(head) == 1 || (uint(head[0])<<8|uint(head[1]))%31 == 0
 }
 
-// A rawDeflate is a decoder of deflate. Almost anything is the beginning of that, so one that
-// comes to no end has not been cut: it never was deflate.
+// A rawDeflate is a decoder of deflate. Almost any bytes can begin deflate, so a stream without an
+// end has not been cut: it never was deflate.
 type rawDeflate struct{ io.Reader }
 
 func (r rawDeflate) Read(p []byte) (int, error) {

@@ -15,8 +15,8 @@ var errDrain = errors.New("body not read to the end")
 
 // Drain reads the little that may be left of a body nobody wants, since only
 // a connection that was read to the end can be used again. A body that is long or
-// slow is left unread: a new connection is cheaper. cancel ends the context of the request,
-// which is of no more use once it has been called.
+// slow is left unread: a new connection is cheaper. cancel ends the context of the request, and
+// makes it useless for another.
 func Drain(resp *http.Response, cancel func(cause error)) {
 	if resp.Body == http.NoBody || resp.ContentLength > drainBytes {
 		return

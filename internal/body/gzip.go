@@ -30,8 +30,8 @@ func openGzip(l *layer) (io.Reader, error) {
 	return m, m.next()
 }
 
-// beginsMember reports whether a member begins here, of which there may be no more than the
-// given number of bytes.
+// beginsMember reports whether a member begins here. The input may end within its magic bytes, but
+// not before the given number of them.
 func beginsMember(input *bufio.Reader, least int) bool {
 	magic, _ := input.Peek(len(gzipMagic))
 	return len(magic) >= least && bytes.HasPrefix(gzipMagic, magic)
@@ -51,7 +51,7 @@ func (m *members) Read(p []byte) (int, error) {
 			return n, err
 		case n > 0:
 			return n, nil // the next member may not have come yet
-		case !beginsMember(m.input, 2): // a single byte is no reason to doubt what has come
+		case !beginsMember(m.input, 2): // a single byte is no reason to doubt the body
 			gzipPool.Put(m.gz)
 			m.gz = nil
 			return 0, io.EOF

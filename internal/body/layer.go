@@ -12,8 +12,8 @@ import (
 	"github.com/batchhttp/fetch/internal/fault"
 )
 
-// An opener returns a decoder of the layer's input, which has at least one byte. The library's
-// own read l.input, the caller's a sharedReader.
+// An opener returns a decoder of the layer's input, which has at least one byte. Decoders of the
+// library read l.input, decoders of the caller read a sharedReader.
 type opener func(l *layer) (io.Reader, error)
 
 // mostSlack is how many more encoded bytes there may always be than decoded ones: headers of
@@ -39,7 +39,8 @@ type layer struct {
 // newLayer returns a layer over below for a body with the given limit. The bytes that are
 // encoded are bounded too: a coding within another can be long and become nothing.
 func newLayer(ctx context.Context, below io.Reader, open opener, limit int64) *layer {
-	l := &layer{open: open, tail: max(limit, mostSlack), below: bounded{ctx: ctx, r: below, left: math.MaxInt64}}
+	l := &layer{open: open, below: bounded{ctx: ctx, r: below, left: math.MaxInt64}}
+	l.tail = min(max(limit, mostSlack), math.MaxInt64-1) // end reads one byte more
 	if limit > 0 && limit < math.MaxInt64/16 {
 		l.below.left = 8*limit + mostSlack
 	}
@@ -92,7 +93,7 @@ func (l *layer) end() error {
 }
 
 // cause returns an error of the decoder with its sentinel. If reading the encoded bytes has
-// failed, that is the cause, whatever the decoder makes of it.
+// failed, that is the cause: the decoder may have turned it into another error.
 func (l *layer) cause(err error) error {
 	if l.mu.TryLock() { // or it is being read, and has not failed
 		defer l.mu.Unlock()
@@ -121,8 +122,8 @@ func (s sharedReader) Read(p []byte) (int, error) {
 	return s.l.input.Read(p)
 }
 
-// A bounded reads from r no more than left bytes. Errors stick. It looks at the context itself: a
-// layer can make so much of a message which has been read that nothing else does.
+// A bounded reads from r no more than left bytes. Errors stick. It looks at the context itself:
+// decoding can take long after the message has been read, and nothing else ends it then.
 type bounded struct {
 	ctx  context.Context
 	r    io.Reader

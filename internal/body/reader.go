@@ -34,7 +34,7 @@ type Reader struct {
 }
 
 // Open makes b read the body of the response to a request with the given method, at most
-// limit bytes; 0 is no limit. Nothing is read where no body follows, nor of a body whose
+// limit bytes; 0 is no limit. Nothing is read where no body follows, or where the announced
 // length is more than the limit.
 func (b *Reader) Open(method string, resp *http.Response, limit int64) *Reader {
 	b.open(resp, limit)
@@ -104,7 +104,7 @@ func tooLarge(limit int64) error {
 	return fault.New(fault.ErrBodyTooLarge, fmt.Errorf("more than %d bytes", limit))
 }
 
-// All reads the whole body, of which length bytes are announced; negative is unknown.
+// All reads the whole body. length is the announced one; negative is unknown.
 func (b *Reader) All(length int64) ([]byte, error) {
 	if b.err == io.EOF {
 		return []byte{}, nil
@@ -175,8 +175,8 @@ func (b *Reader) readGrowing(read []byte) ([]byte, error) {
 	return slices.Concat(pieces...), nil
 }
 
-// None reports whether no body follows the head, whatever its length
-// field says (RFC 9110, section 6.4.1).
+// None reports whether no body follows the head, even if that has a length (RFC 9110, section
+// 6.4.1).
 func None(method string, status int) bool {
 	return method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified
 }

@@ -43,7 +43,7 @@ type batch struct {
 	settled chan struct{} // closed when nothing is left to do
 }
 
-// A phase of a batch comes after those before it, of which it may leave out some.
+// The phases of a batch come in this order; some may be left out.
 type phase uint8
 
 const (
@@ -103,8 +103,8 @@ func (b *batch) closeInput() {
 	b.noteEndLocked()
 }
 
-// stop ends the jobs in flight, lets nothing more start, and ends those that wait. Of a list the
-// inputs without an entry are left to close.
+// stop ends the jobs in flight, lets nothing more start, and ends the jobs that wait. The inputs
+// of a list that have no entry are left to close.
 func (b *batch) stop() {
 	e := b.engine
 	b.cancel(nil)
@@ -238,7 +238,7 @@ func (b *batch) queueLocked(now time.Time, en *entry) error {
 	case en.report.After > 0:
 		b.lane.Delay(now, en.key, en.id, en.id, en.due)
 	case en.report.Answer == job.Throttled && !b.sink.awaits(en.id):
-		// Not always the same job is to be the one that probes a host.
+		// Another job is to probe the host next time.
 		b.lane.Back(now, en.key, en.id)
 	default:
 		b.lane.Return(now, en.key, en.id, en.id)
@@ -335,8 +335,8 @@ func (b *batch) givesUpLocked(now time.Time, h *sched.Host) bool {
 }
 
 // An input that ends without a slot has left the scheduler under the lock, and counts as busy
-// from then on. Its job ends, and its result is handed in, without the lock; only then it
-// counts as ended.
+// from then on. Its job ends, and its result is handed in, without the lock. It counts as ended
+// after that.
 
 // end ends an entry that has no slot.
 func (b *batch) end(en *entry, err error) {
@@ -402,8 +402,8 @@ func (b *batch) finish(id int, err error) {
 	}
 }
 
-// watch ends an entry that waits when the context of its job ends. One that
-// is in flight has that context.
+// watch ends an entry that waits when the context of its job ends. An entry in flight has that
+// context itself.
 func (b *batch) watch(en *entry) {
 	ctx := en.job.Context()
 	if ctx == nil || ctx.Done() == nil {
@@ -429,7 +429,7 @@ func (b *batch) watch(en *entry) {
 	}
 }
 
-// expire ends an entry that waits. One that does not finds the error when it is queued again.
+// expire ends an entry that waits. Another entry finds the error when it is queued again.
 func (b *batch) expire(ctx context.Context, id int, expired *error) {
 	e, err := b.engine, fault.Cancellation(ctx)
 	e.mu.Lock()

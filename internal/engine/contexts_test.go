@@ -120,7 +120,7 @@ func TestATaskWhoseContextHasEndedTakesNoPermit(t *testing.T) {
 	})
 }
 
-// Contexts that end together end their tasks once each, and what another task frees is used.
+// Contexts that end together end their tasks once each, and the slot that another task frees is used.
 func TestManyContextsEndAtTheSameInstant(t *testing.T) {
 	eachWay(t, func(t *testing.T, run runTasks) {
 		c := hire(t, engine.Config{})
@@ -141,7 +141,7 @@ func TestManyContextsEndAtTheSameInstant(t *testing.T) {
 	})
 }
 
-// The turn's context is not that of the turn before, if that has ended.
+// A turn does not get the context of the turn before if it has ended.
 func TestATurnBeginsWithALiveContext(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := hire(t, engine.Config{Limits: sched.Config{Slots: 1}})

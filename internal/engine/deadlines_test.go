@@ -46,7 +46,7 @@ func TestEachAttemptHasTheWholeTimeout(t *testing.T) {
 	})
 }
 
-// A rest of the timeout is shorter than a whole one, and ends before those that began earlier.
+// A rest of the timeout is shorter than a whole one, and ends before attempts that began earlier.
 func TestTimeoutsEndInTheirOrder(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := hire(t, engine.Config{Timeout: 3 * time.Second, Limits: sched.Config{Slots: 9}})

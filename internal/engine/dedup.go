@@ -5,7 +5,7 @@ import "github.com/batchhttp/fetch/internal/job"
 // firsts has the first of each kind of equal inputs, by the text that they have in common.
 type firsts map[string]int
 
-// add returns the first input that equals the given one, and ok if that is another. The text
+// add returns the first input that equals the given one, and ok if it is another input. The text
 // "" equals none.
 func (f firsts) add(distinct string, id int) (first int, ok bool) {
 	if distinct == "" {
@@ -25,7 +25,7 @@ func (f firsts) remove(distinct string, id int) {
 	}
 }
 
-// duplicates keeps the inputs of a stream that equal one which runs, and the results of those
+// duplicates keeps the inputs of a stream that equal an input in flight, and the results of inputs
 // that have run, until they are yielded.
 type duplicates struct {
 	firsts  firsts             // nil: equal inputs are not looked for
@@ -43,7 +43,7 @@ type rank uint8
 const (
 	first          rank = iota // it is to be run
 	finishedBefore             // it has the result of one that has ended
-	runningNow                 // it gets that of one that runs
+	runningNow                 // it gets the result of one that runs
 )
 
 // add takes an input, and returns its result if that is known.
@@ -63,7 +63,7 @@ func (d *duplicates) add(id int, j job.Job) (Finished, rank) {
 	return own, runningNow
 }
 
-// finish takes a result, and returns those of the inputs that waited for it.
+// finish takes a result, and returns the results of the inputs that waited for it.
 func (d *duplicates) finish(f Finished) []Finished {
 	if d.firsts == nil {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/batchhttp/fetch/internal/sched"
 )
 
-// alike returns tasks of which those with the same text are equal. The nth takes n seconds.
+// alike returns tasks; tasks with the same text are equal. The nth takes n seconds.
 func alike(texts ...string) []*task {
 	all := tasks(len(texts), "a", func(i int) work { return lasts(time.Duration(i+1) * time.Second) })
 	for i, k := range all {
@@ -66,8 +66,8 @@ func TestEqualTasksShareAnError(t *testing.T) {
 	})
 }
 
-// Of a stream those within the lookahead: before the first is yielded, whether it has ended
-// or not, but not after.
+// A stream compares inputs within the lookahead: until the first of its kind is yielded, even if it
+// has ended before.
 func TestEqualTasksOfAStreamRunOnceWithinTheLookahead(t *testing.T) {
 	for _, test := range []struct {
 		lookahead int

@@ -25,8 +25,8 @@ type Config struct {
 	// hosts of a group are one to the engine, whose key is that name. It may be code of the
 	// caller's.
 	HostGroup func(host string) string
-	// HostLimits returns the limits of a host; nil: all have those of Limits.Host. It may be
-	// code of the caller's.
+	// HostLimits returns the limits of a host; nil: Limits.Host holds for all. It may be code of
+	// the caller's.
 	HostLimits func(host string) (sched.Limits, error)
 	// Limiter gives a permit for each start, or HostLimiter one for each start at a host; nil:
 	// none is needed. They are code of the caller's.
@@ -49,13 +49,13 @@ type Config struct {
 type Engine struct {
 	config Config
 
-	// mu guards the fields below, and those marked so in run, batch, stream, worker and
-	// hostMemory. Under it no code of the caller's runs, and nothing that takes longer with
+	// mu guards the fields below, and the fields marked so in run, batch, stream, worker and
+	// hostMemory. No code of the caller's runs under it, and nothing that takes longer with
 	// the size of a batch.
 	//
-	// A change of what may start is followed by kickLocked before the unlock. That keeps
-	// the invariant: if a job can start, a worker is about to look, or
-	// all of them are at work and will look.
+	// kickLocked follows, before the unlock, on each change that may let a job start. That
+	// keeps the invariant: if a job can start, a worker is about to look, or all of them are
+	// at work and will look.
 	mu        sync.Mutex
 	sched     *sched.Scheduler
 	batches   int

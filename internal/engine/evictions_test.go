@@ -37,8 +37,8 @@ func pausedOf(k *task) *fault.HostPaused {
 	return paused
 }
 
-// Tasks of a host that is down end, wherever they wait: in a queue, or in their back-off. What
-// is in flight goes on.
+// Tasks of a host that is down end while they wait, be it in a queue or in their back-off. Tasks in
+// flight go on.
 func TestAHostThatIsDownEndsItsTasks(t *testing.T) {
 	eachWay(t, func(t *testing.T, run runTasks) {
 		c := hire(t, engine.Config{MaxHostFailures: 3, Limits: sched.Config{Slots: 4}})
@@ -106,7 +106,7 @@ func TestAPauseThatIsTooLongEndsTheTasksOfAllBatches(t *testing.T) {
 		if all[0].err != nil || others[3].err != nil || others[3].result != 1 {
 			t.Errorf("%v, %v", all[0].err, others[3].err)
 		}
-		// Who comes later need not be queued, until the rest is short enough to be waited for.
+		// A later task need not be queued, until the rest is short enough to be waited for.
 		late := tasks(1, "a", each(lasts(time.Second)))
 		run(c, t.Context(), late)
 		if pausedOf(late[0]) == nil {
@@ -202,7 +202,7 @@ func TestTheBudgetOfAHostLasts(t *testing.T) {
 	})
 }
 
-// The eviction of a task may have to wait for those of others, which are code of the caller's.
+// The eviction of a task may have to wait for the evictions of others, which run code of the caller's.
 func TestATaskLosesItsContextWhileItsEvictionWaits(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := hire(t, engine.Config{Limits: sched.Config{Slots: 4}})

@@ -20,7 +20,7 @@ type hostMemory struct {
 	closed time.Time
 }
 
-// Matters reports whether forgetting it would give the host something that it has not earned.
+// Matters reports whether the host would gain something if the memory were forgotten.
 func (m *hostMemory) Matters(now time.Time) bool {
 	return !m.budget.Unspent() || m.failures > 0 || m.doubtful > 0 || m.closed.After(now)
 }
@@ -62,7 +62,7 @@ func (m *hostMemory) believes() bool {
 	return m.doubtful >= believed
 }
 
-// hosts has the engine's knowledge of hosts, beside that of the scheduler.
+// hosts has the knowledge about hosts that the scheduler does not have.
 type hosts struct {
 	engine *Engine
 }
@@ -74,7 +74,7 @@ func (h hosts) asks() bool {
 }
 
 // keep returns the key of a host, and keeps it in the scheduler until the push that follows. The
-// group of the host, and the limits of one that is not known, are asked for without the lock.
+// group of the host, and the limits of an unknown host, are asked for without the lock.
 func (h hosts) keep(host string) (key string, err error) {
 	e := h.engine
 	key = host
@@ -151,8 +151,8 @@ func (h hosts) reviewQuotaLocked(now time.Time, host *sched.Host) {
 	}
 }
 
-// pausedLocked ends the jobs that wait for a host with a pause too
-// long for them, or that has refused everything for too long.
+// pausedLocked ends the jobs that wait for a host if its pause is too long for them, or if it
+// has refused everything for too long.
 func (h hosts) pausedLocked(now time.Time, host *sched.Host, pause time.Duration) (out []eviction) {
 	until := host.PausedUntil()
 	err := &fault.HostPaused{Host: host.Key(), Until: until}

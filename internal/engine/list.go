@@ -8,8 +8,8 @@ import (
 )
 
 // A List has the inputs of a call that knows them all, and takes their results. Each input
-// gets exactly one of Done, Refuse, Rest and Copy, but that Copy can follow on Rest; on any
-// goroutine, but never one at the same time as another of the same input.
+// gets exactly one of Done, Refuse, Rest and Copy, except that Copy can follow on Rest. They are
+// called on any goroutine, for one input one after the other.
 type List interface {
 	// Input returns the key of the host of input i, or why it cannot be fetched, and its own
 	// context, or nil.
@@ -25,7 +25,7 @@ type List interface {
 	Refuse(i int, err error, tally job.Tally)
 	// Rest gives err to all inputs that have no result.
 	Rest(err error, tally job.Tally)
-	// Copy gives input i the result of the input that it equals, in place of that of Rest.
+	// Copy gives input i the result of the input that it equals, in place of the error of Rest.
 	Copy(i, first int)
 }
 
@@ -52,7 +52,7 @@ type list struct {
 	inputs List
 	n      int
 
-	// Of the goroutine of the call:
+	// Used by the goroutine of the call only:
 	pushed int
 	firsts firsts // nil: equal inputs are not looked for
 	copies []equal
@@ -124,7 +124,7 @@ func (l *list) candidate(i int) candidate {
 	return c
 }
 
-// queue queues the candidates, and gives an error to those that end instead.
+// queue queues the candidates, and gives an error to each that ends instead.
 func (l *list) queue(candidates []candidate) {
 	b := l.batch
 	b.engine.mu.Lock()

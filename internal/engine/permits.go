@@ -54,8 +54,8 @@ func (p *permits) askLocked(key string) {
 	})
 }
 
-// ask waits for a permit. It belongs to whichever job can start then, as does an error or
-// a panic.
+// ask waits for a permit. The permit belongs to the job that can start first when it comes, as does
+// an error or a panic.
 func (p *permits) ask(r *run, key string) {
 	err := errLimiterExited
 	var panicked *fault.Panic

@@ -97,7 +97,7 @@ func TestALimiterThatNobodyWaitsForIsCancelled(t *testing.T) {
 	})
 }
 
-// Nor is its error that of a task of a later batch, which has to wait for its return all the same.
+// Its error belongs to no task of a later batch, which has to wait for its return all the same.
 func TestTheErrorOfALimiterFromBeforeIsNobodys(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		asked := 0
@@ -120,7 +120,7 @@ func TestTheErrorOfALimiterFromBeforeIsNobodys(t *testing.T) {
 	})
 }
 
-// The error is that of the oldest task, and the next permit that of the next.
+// The oldest task gets the error, and the next task the next permit.
 func TestAnErrorOfALimiterEndsTheTaskThatWouldHaveStarted(t *testing.T) {
 	eachWay(t, func(t *testing.T, run runTasks) {
 		asked := 0

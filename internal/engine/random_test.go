@@ -18,8 +18,8 @@ import (
 	"github.com/batchhttp/fetch/internal/sched"
 )
 
-// Whatever tasks do, and whenever contexts end, each has one outcome, the limits hold, and
-// every call returns.
+// Each task has one outcome, the limits hold, and every call returns, although tasks fail and contexts
+// end at random.
 func TestRandomTasksHaveOneOutcomeEach(t *testing.T) {
 	n := 300
 	if testing.Short() {
@@ -32,7 +32,7 @@ func TestRandomTasksHaveOneOutcomeEach(t *testing.T) {
 	}
 }
 
-// A chance makes the decisions of a random test. Those of one seed are always the same, but
+// A chance makes the decisions of a random test. They are always the same for one seed, but
 // the order of goroutines is not.
 type chance struct {
 	*rand.Rand
@@ -43,7 +43,7 @@ func newChance(seed uint64) chance {
 	return chance{rand.New(rand.NewPCG(seed, 0)), &pauses{asked: map[string]time.Time{}, until: map[string]time.Time{}}}
 }
 
-// pauses has the pauses that hosts have asked for. Of the same instant nobody can tell what was first.
+// pauses has the pauses that hosts have asked for. Nobody can tell the order of one instant.
 type pauses struct {
 	mu           sync.Mutex
 	asked, until map[string]time.Time

@@ -27,7 +27,7 @@ type results struct {
 	taken      int // yielded, and done with
 	unread     []Finished
 	early      map[int]Finished // that wait for their turn, under InOrder
-	next       int              // whose turn it is then
+	next       int              // the input that is yielded next, under InOrder
 	bytes      int              // of all results not yet yielded
 	held       bool             // whether the lane is held for bytes
 	pulling    bool             // the puller waits for room
@@ -45,8 +45,8 @@ func newResults(c StreamConfig, slots int) *results {
 	return r
 }
 
-// read takes an input. It returns the input's number, and whether it is to be run: another
-// that equals it may run already, or may have.
+// read takes an input. It returns the input's number, and whether it is to be run: an equal input
+// may be in flight, or have ended.
 func (r *results) read(j job.Job) (id int, isFirst bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,7 +148,7 @@ const (
 )
 
 // hold says whether unread results hold too much memory, and which input may start although
-// they do: the one that is waited for. While the loop has others to go on with it waits for none.
+// they do: the input that the loop waits for. A loop with other results at hand waits for none.
 func (r *results) hold() (h hold, exempt int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -143,8 +143,8 @@ func (s *stream) release(f Finished) {
 	e.kickLocked(now)
 }
 
-// holdLocked holds the lane while unread bodies take too much memory, all but the
-// one that is waited for under InOrder.
+// holdLocked holds the lane while unread bodies take too much memory. Under InOrder the input
+// that is waited for may start all the same.
 func (s *stream) holdLocked(now time.Time) {
 	b := s.batch
 	if b.phase >= stopping {

@@ -15,7 +15,7 @@ import (
 	"github.com/batchhttp/fetch/internal/sched"
 )
 
-// counted returns an input that counts what is read of it.
+// counted returns an input that counts the tasks that are read of it.
 func counted(all []*task, read *int) iter.Seq[job.Job] {
 	return func(yield func(job.Job) bool) {
 		for _, k := range all {
@@ -101,7 +101,7 @@ func TestALoopMayUseTheEngineItself(t *testing.T) {
 	})
 }
 
-// Whoever leaves the loop gets back when all has ended, and no further input is read.
+// Leaving the loop returns when all has ended, and no further input is read.
 func TestLeavingALoopEndsWhatIsInFlight(t *testing.T) {
 	for _, inOrder := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
@@ -202,7 +202,7 @@ func TestUnreadResultsHoldUpFurtherStarts(t *testing.T) {
 	}
 }
 
-// What the loop waits for starts all the same.
+// The task that the loop waits for starts all the same.
 func TestTheTaskThatIsWaitedForStartsDespiteUnreadResults(t *testing.T) {
 	again := reports(job.Report{Next: job.Again, After: time.Minute})
 	throttled := reports(job.Report{Answer: job.Throttled, Pause: time.Minute, Next: job.Again})
@@ -236,7 +236,7 @@ func TestTheTaskThatIsWaitedForStartsDespiteUnreadResults(t *testing.T) {
 	}
 }
 
-// Of several that were refused and are queued behind all others, each starts when it is waited for.
+// Several refused tasks that are queued behind all others start when the loop waits for them.
 func TestRefusedTasksAreWaitedForInTurn(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := hire(t, engine.Config{Limits: sched.Config{Slots: 6}})

@@ -10,7 +10,7 @@ import (
 	"github.com/batchhttp/fetch/internal/sched"
 )
 
-// A worker runs one job after the other. It is the job.Slot of the one at hand.
+// A worker runs one job after the other. It is the job.Slot of the job at hand.
 type worker struct {
 	engine *Engine
 	run    *run
@@ -76,8 +76,8 @@ func (w *worker) turn() job.Turn {
 	return job.Turn{Context: w.ctx, Cancel: w.cancel, Tally: w.entry.tally, Deadline: w.batch.deadline, Slot: w}
 }
 
-// enter makes the worker's context one of the batch, and one that has not
-// ended. It stays for as long as it can: a new one for each request is a cost that shows.
+// enter gives the worker a context of the batch that has not ended. The context stays for as long
+// as it can: a new one for each request is a cost that shows.
 func (w *worker) enter(b *batch) {
 	if w.batch == b && w.ctx.Err() == nil {
 		return
@@ -124,7 +124,7 @@ func (w *worker) handBack() time.Time {
 	return time.Now()
 }
 
-// keepNext keeps the host of the next request, or returns why there is none.
+// keepNext keeps the host of the next request, or returns why there is no such request.
 func (w *worker) keepNext() (err error) {
 	en := w.entry
 	if en.key, err = en.job.Host(); err == nil {
@@ -133,7 +133,7 @@ func (w *worker) keepNext() (err error) {
 	return err
 }
 
-// record counts the time of the request, and hands in the result if that was the last.
+// record counts the time of the request, and hands in the result after the last request.
 func (w *worker) record(again bool) {
 	w.entry.took(time.Since(w.task.Started))
 	if !again {
@@ -141,8 +141,8 @@ func (w *worker) record(again bool) {
 	}
 }
 
-// releaseLocked gives the slot back, and returns the tasks that end because of the things
-// that the request has told about its host.
+// releaseLocked gives the slot back, and returns the tasks that end because of the report about
+// their host.
 func (w *worker) releaseLocked(now time.Time) []eviction {
 	en := w.entry
 	w.entry = nil
@@ -176,7 +176,7 @@ func (w *worker) abandon() {
 	}
 }
 
-// Cancelled is that of job.Slot, as are the methods below.
+// Cancelled implements job.Slot, as do the methods below.
 func (w *worker) Cancelled() error {
 	if w.batch.ctx.Err() == nil {
 		return nil
@@ -212,7 +212,7 @@ type entry struct {
 	size      int           // of the outcome, in a stream
 
 	unwatch func() bool // the job's own context; nil: it is not watched
-	expired *error      // set when that ends while the entry does not wait
+	expired *error      // set when the context ends while the entry does not wait
 }
 
 // entries has entries that nobody refers to any more.
@@ -225,7 +225,7 @@ func newEntry(id int, j job.Job, since time.Time) *entry {
 	return en
 }
 
-// begin counts a request that starts. timeout is that of an attempt.
+// begin counts a request that starts. timeout is the timeout of an attempt.
 func (en *entry) begin(now time.Time, timeout time.Duration) {
 	en.tally.Waited += now.Sub(en.since)
 	if en.report.Next != job.Hop {

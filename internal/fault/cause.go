@@ -14,6 +14,8 @@ func CauseOf(err error) retry.Cause {
 	var stream streamError
 	var refused *refusal
 	switch {
+	case is[*brokenTunnel](err):
+		return retry.NotSent
 	case is[*callerError](err), isTLS(err), is[tls.RecordHeaderError](err), errors.Is(err, ErrBlocked):
 		return retry.Final
 	case errors.As(err, &refused):

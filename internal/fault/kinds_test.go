@@ -44,6 +44,7 @@ func (timedOut) Timeout() bool { return true }
 // against its host.
 func TestErrorsOfSending(t *testing.T) {
 	netHTTP := Way{NetHTTP: true, Connected: true}
+	tunnelled := Way{NetHTTP: true, Tunnelled: true}
 	for _, test := range []struct {
 		name  string
 		err   error
@@ -86,6 +87,19 @@ func TestErrorsOfSending(t *testing.T) {
 		{"words of a request's body", fmt.Errorf("x: %w", errBody), Way{NetHTTP: true, Connected: true, Body: errBody}, nil, retry.Final, false},
 		{"proxy that refuses", errors.New("Forbidden"), Way{NetHTTP: true, Tunnelled: true}, nil, retry.Final, false},
 		{"proxy that is busy", errors.New("Service Unavailable"), Way{NetHTTP: true, Tunnelled: true}, nil, retry.NotSent, false},
+		{"proxy that closes", io.ErrUnexpectedEOF, tunnelled, nil, retry.NotSent, true},
+		{"proxy that resets", read(syscall.ECONNRESET), tunnelled, nil, retry.NotSent, true},
+		{"proxy with garbage", errors.New(`malformed HTTP response "x"`), tunnelled, nil, retry.NotSent, true},
+		{"proxy that is silent", context.DeadlineExceeded, tunnelled, ErrTimeout, retry.NotSent, true},
+		{"no TLS behind a proxy", tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, tunnelled, nil, retry.NotSent, true},
+		{"certificate behind a proxy", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, tunnelled, nil, retry.Final, true},
+		{"cancel of a tunnel", context.Canceled, tunnelled, nil, retry.Final, false},
+		{"bad request for a proxy", errors.New("net/http: invalid header field name"), Way{NetHTTP: true, Tunnelled: true}, ErrInvalidURL, retry.Final, false},
+		{"end behind a tunnel", io.EOF, Way{NetHTTP: true, Tunnelled: true, Connected: true}, nil, retry.Interrupted, false},
+		{"tunnel of the own client", ownTunnel{0, errors.New("something new")}, netHTTP, nil, retry.NotSent, true},
+		{"tunnel of the own client that closes", ownTunnel{0, io.EOF}, netHTTP, nil, retry.NotSent, true},
+		{"refusal to the own client", ownTunnel{403, nil}, netHTTP, nil, retry.Final, false},
+		{"dial to a proxy of the own client", ownTunnel{0, dialed(syscall.ECONNREFUSED)}, netHTTP, nil, retry.NotSent, true},
 	} {
 		err := OfSend(test.err, test.way)
 		checkKind(t, test.name, err, test.kind)
@@ -103,6 +117,16 @@ func TestErrorsOfSending(t *testing.T) {
 }
 
 var errBody = errors.New("body")
+
+// An ownTunnel is a tunnelError.
+type ownTunnel struct {
+	status int
+	cause  error
+}
+
+func (ownTunnel) Error() string      { return "tunnel" }
+func (t ownTunnel) Unwrap() error    { return t.cause }
+func (t ownTunnel) ProxyStatus() int { return t.status }
 
 // handshakeTimeout is as net/http has it.
 type handshakeTimeout struct{}

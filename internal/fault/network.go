@@ -26,8 +26,8 @@ type Way struct {
 
 // OfSend returns an error of a RoundTripper with its kind.
 func OfSend(err error, way Way) error {
-	if t, ok := errors.AsType[tunnelError](err); ok {
-		return New(nil, newRefusal(t.ProxyStatus(), err))
+	if failed := ofTunnel(err, way); failed != nil {
+		return failed
 	}
 	switch {
 	case errors.Is(err, ErrBlocked):
@@ -53,9 +53,6 @@ func OfSend(err error, way Way) error {
 // release has changed, with bytes of the server perhaps. Any other is of the caller's code, and
 // says nothing about the protocol.
 func ofUnknown(err error, way Way) error {
-	if way.Tunnelled && !way.Connected && isPlain(err) {
-		return New(nil, newRefusal(statusOf(leafOf(err).Error()), err))
-	}
 	ofBody := way.Body != nil && errors.Is(err, way.Body)
 	if way.NetHTTP && way.Connected && !ofBody && !begins(err, "tls: ") {
 		return &failure{ErrProtocol, err, "malformed response"}

@@ -1,6 +1,8 @@
 package fault
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -10,12 +12,64 @@ import (
 	"github.com/batchhttp/fetch/internal/retry"
 )
 
-// A tunnelError is an error of the own client for a proxy that answers CONNECT with a status
-// other than 200.
+// A tunnelError is an error of the own client for a tunnel that did not come about.
 type tunnelError interface {
 	error
-	ProxyStatus() int
+	ProxyStatus() int // of the proxy's refusal; 0: it did not refuse
 }
+
+// ofTunnel returns an error of a tunnel that did not come about, which is a failure to connect;
+// nil if err is another error, or is one of connecting by its type.
+func ofTunnel(err error, way Way) error {
+	own, isOwn := errors.AsType[tunnelError](err)
+	_, isKnown := classOf(err)
+	switch {
+	case isOwn && own.ProxyStatus() != 0:
+		return New(nil, newRefusal(own.ProxyStatus(), err))
+	case !isOwn && (!way.Tunnelled || way.Connected), isOfConnecting(err):
+		return nil
+	case IsTimeout(err):
+		return New(ErrTimeout, newBrokenTunnel(err))
+	case isBroken(err):
+		return New(nil, newBrokenTunnel(err))
+	case isKnown, isOwn && begins(err, "tls: "):
+		return nil
+	case isOwn:
+		return New(nil, newBrokenTunnel(err))
+	case isPlain(err):
+		return New(nil, newRefusal(statusOf(leafOf(err).Error()), err))
+	}
+	return nil
+}
+
+// isOfConnecting reports whether the type of an error says why no connection came about.
+func isOfConnecting(err error) bool {
+	return errors.Is(err, ErrBlocked) || errors.Is(err, context.Canceled) || isTLS(err) ||
+		opError(err, "dial", "proxyconnect", "socks connect") != nil
+}
+
+// isBroken reports whether a connection ended, or had bytes on it that make no sense.
+func isBroken(err error) bool {
+	c, known := classOf(err)
+	return known && c != refused && c != ownFault || isEOF(err) || isConnection(err) || is[tls.RecordHeaderError](err)
+}
+
+// A brokenTunnel is the end of a connection to a proxy before a request could be sent. The
+// origin behind the proxy may be the reason.
+type brokenTunnel struct{ cause error }
+
+func newBrokenTunnel(cause error) error {
+	return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: &brokenTunnel{cause}}
+}
+
+func (b *brokenTunnel) Error() string {
+	if isBroken(b.cause) || IsTimeout(b.cause) {
+		return words(b.cause)
+	}
+	return "malformed response" // in words that a release has changed
+}
+
+func (b *brokenTunnel) Unwrap() error { return b.cause }
 
 // A refusal is the status with which a proxy refused a tunnel. 0 is one that is not known.
 // Nothing of a request has been sent.
@@ -65,10 +119,10 @@ func leafOf(err error) error {
 	return err
 }
 
-// statusOf returns the status that has a text, or 0.
+// statusOf returns the status of a refusal that has a text, or 0.
 func statusOf(text string) int {
 	for status := 100; status < 600 && text != ""; status++ {
-		if http.StatusText(status) == text {
+		if http.StatusText(status) == text && status != http.StatusOK {
 			return status
 		}
 	}

@@ -71,6 +71,9 @@ func words(err error) string {
 	if refused, ok := errors.AsType[*refusal](err); ok {
 		return refused.Error()
 	}
+	if broken, ok := errors.AsType[*brokenTunnel](err); ok {
+		return "proxyconnect: " + broken.Error()
+	}
 	if is[tls.RecordHeaderError](err) {
 		return "the server does not speak TLS"
 	}

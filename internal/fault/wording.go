@@ -20,8 +20,9 @@ var (
 	notTaken = class{nil, retry.NotSent, false}     // the request, by the server
 	cut      = class{ErrTruncated, retry.Interrupted, false}
 	garbled  = class{ErrProtocol, retry.Final, true}
-	broken   = class{ErrProtocol, retry.Final, false} // the protocol, in another way
-	ownFault = class{nil, retry.Final, false}         // of the request
+	broken   = class{ErrProtocol, retry.Final, false}   // the protocol, in another way
+	refused  = class{ErrInvalidURL, retry.Final, false} // the request, by net/http before it is sent
+	ownFault = class{nil, retry.Final, false}           // of the request while it is sent, or of this program
 )
 
 // A wording is an error for which net/http has no type, only a text.
@@ -65,7 +66,6 @@ var wordings = []wording{
 	{text: "http: message cannot contain multiple Content-Length headers", shown: "several values of Content-Length", class: garbled},
 	{text: "unsupported transfer encoding", class: garbled},
 	{text: "too many transfer encodings", class: garbled},
-	{text: "invalid Trailer key", class: garbled},
 	{text: "bad trailer key", class: garbled},
 	{text: "malformed chunked encoding", class: garbled},
 	{text: "chunked encoding contains too much non-data", class: garbled},
@@ -99,12 +99,21 @@ var wordings = []wording{
 	{text: "http: server gave HTTP response to HTTPS client", class: broken},
 	{text: "the server hands the request back on every connection", class: broken}, // of the own client
 
-	{text: "net/http: invalid header", shown: "invalid header field of the request", class: ownFault},
-	{text: "net/http: invalid trailer", shown: "invalid trailer field of the request", class: ownFault},
+	{text: "net/http: invalid header", shown: "invalid header field of the request", class: refused},
+	{text: "net/http: invalid trailer", shown: "invalid trailer field of the request", class: refused},
+	{text: "http: invalid header", shown: "invalid header field of the request", class: refused},
+	{text: "http: invalid trailer", shown: "invalid trailer field of the request", class: refused},
+	{text: "invalid Trailer key", shown: "invalid trailer field of the request", class: refused},
+	{text: "http: Request.ContentLength=", shown: "the request's body has not the announced length", class: refused},
+	{text: "request header list larger than peer's advertised limit", class: refused},
+	{text: "invalid Upgrade request header", shown: "invalid field Upgrade of the request", class: refused},
+	{text: "invalid Transfer-Encoding request header", shown: "invalid field Transfer-Encoding of the request", class: refused},
+	{text: "invalid Connection request header", shown: "invalid field Connection of the request", class: refused},
+	{text: "invalid request :path", shown: "invalid request target", class: refused},
+
+	{text: "refusing to use HTTP_PROXY value in CGI environment", class: ownFault},
 	{text: "http: ContentLength=", shown: "the request's body has not the announced length", class: ownFault},
-	{text: "http: Request.ContentLength=", shown: "the request's body has not the announced length", class: ownFault},
 	{text: "http2: request body larger than specified content length", class: ownFault},
-	{text: "request header list larger than peer's advertised limit", class: ownFault},
 
 	// HTTP/3 (RFC 9114, section 8.1), as clients for it name its codes.
 	{text: "H3_REQUEST_REJECTED", class: notTaken},

@@ -58,6 +58,11 @@ var provocations = map[string]provocation{
 		req.Method, req.Body, req.ContentLength = "POST", io.NopCloser(strings.NewReader("x")), 5
 	}},
 	"http: Request.ContentLength=":                                               {request: func(req *http.Request) { req.Method, req.ContentLength = "POST", 5 }},
+	"invalid Trailer key":                                                        {request: func(req *http.Request) { sendWithTrailer(req, "Content-Length") }},
+	"invalid Upgrade request header":                                             refusedByHTTP2(func(req *http.Request) { req.Header.Set("Upgrade", "canary") }),
+	"invalid Transfer-Encoding request header":                                   refusedByHTTP2(func(req *http.Request) { req.Header.Set("Transfer-Encoding", "canary") }),
+	"invalid Connection request header":                                          refusedByHTTP2(func(req *http.Request) { req.Header.Set("Connection", "canary") }),
+	"invalid request :path":                                                      refusedByHTTP2(func(req *http.Request) { req.URL.Opaque = "//canary.example/" }),
 	"http2: Transport received GOAWAY from server":                               {frames: func(w io.Writer) { goAway(w, 0, 2) }},
 	"http2: server sent GOAWAY and closed the connection":                        {frames: func(w io.Writer) { goAway(w, 1, 0) }},
 	"connection error: ":                                                         {frames: func(w io.Writer) { frame(w, 0, 0, 0, "x") }},
@@ -78,6 +83,16 @@ var provocations = map[string]provocation{
 	}},
 }
 
+// refusedByHTTP2 is a request that net/http does not send over HTTP/2.
+func refusedByHTTP2(request func(*http.Request)) provocation {
+	return provocation{request: request, frames: func(io.Writer) {}}
+}
+
+func sendWithTrailer(req *http.Request, key string) {
+	req.Method, req.Body, req.ContentLength = "POST", io.NopCloser(strings.NewReader("x")), -1
+	req.Trailer = http.Header{key: nil}
+}
+
 // unprovoked has the wordings that a test cannot provoke at will, and why. That the source of
 // net/http still has them is tested.
 var unprovoked = map[string]string{
@@ -94,7 +109,8 @@ var unprovoked = map[string]string{
 	"http2: client conn not usable":                               "only when others take the last streams in that instant",
 	"http2: Transport received Server's graceful shutdown GOAWAY": "net/http sends such a request again itself",
 	"http2: Transport: cannot retry err":                          "only with a body that is gone, in such an instant",
-	"invalid Trailer key":                                         "is of a request with such a Trailer, or of a server",
+	"http: invalid header":                                        "is the same, of the users of ClientConn",
+	"http: invalid trailer":                                       "likewise",
 	"message too large":                                           "the limit of the Transport for headers comes first",
 	"header list too large":                                       "the limit for frames comes first",
 	"http2: frame too large":                                      "is that of a frame that looks like HTTP/1, or is a connection error",
@@ -102,6 +118,7 @@ var unprovoked = map[string]string{
 	"http2: could not negotiate protocol mutually":                "likewise",
 	"tls: server selected unadvertised ALPN protocol":             "crypto/tls has no server that does",
 	"http: server gave HTTP response to HTTPS client":             "only http.Client has it, inside a RoundTripper of others",
+	"refusing to use HTTP_PROXY value in CGI environment":         "only in a program of CGI: internal/promises/causes runs one",
 	"http2: request body larger than specified content length":    "the case without HTTP/2 is provoked",
 	"request header list larger than peer's advertised limit":     "is the caller's request, and a limit of the server",
 }
@@ -157,7 +174,7 @@ func sourceOfNetHTTP(t *testing.T) []byte {
 		t.Skip("there is no go command to ask for the source: ", err)
 	}
 	var source []byte
-	for _, folder := range []string{"net/http", "net/textproto", "crypto/tls"} {
+	for _, folder := range []string{"net/http", "net/textproto", "crypto/tls", "vendor/golang.org/x/net/http/httpproxy"} {
 		err := filepath.WalkDir(filepath.Join(strings.TrimSpace(string(root)), "src", folder), func(name string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
 				return err

@@ -8,14 +8,26 @@ import (
 
 // A body is that of one response. It is safe for a Close while another goroutine reads.
 type body struct {
-	source io.Reader
-	clean  bool
+	source  io.Reader
+	counted counted // the source of a plain response
+	clean   bool
 
 	reading sync.Mutex // held by Read
 	err     error      // of every further Read; under reading
 
 	mu   sync.Mutex // never held over a read
 	conn *Conn      // nil once the exchange is over; set to that under both locks
+}
+
+// newBody returns the body of a response. It is clean if the connection can be used again after
+// its end.
+func newBody(c *Conn, resp *http.Response, clean bool) *body {
+	b := &body{conn: c, source: resp.Body, clean: clean}
+	if resp.Body == nil {
+		b.counted = counted{c.reader, resp.ContentLength}
+		b.source = &b.counted
+	}
+	return b
 }
 
 func (b *body) Read(p []byte) (int, error) {

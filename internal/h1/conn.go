@@ -9,6 +9,7 @@ package h1
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/textproto"
 	"sync"
 )
 
@@ -40,9 +42,10 @@ type Conn struct {
 
 	reader   *bufio.Reader // of the response at hand; nil between exchanges
 	readable int64         // how many bytes may still be read
-	answered bool          // a byte has come since the request
+	answered bool          // the answer to the request has begun
 	served   bool          // an exchange before the one at hand
 	sent     bool          // a byte of the request has gone
+	whole    bool          // all of it has
 }
 
 // NewConn returns a Conn over a socket.
@@ -57,7 +60,8 @@ func NewTLSConn(c *tls.Conn, r *Records, owner Owner) *Conn {
 }
 
 // Quiet reports whether neither a byte nor the end has come since the last exchange, so that
-// the connection may be used for another.
+// the connection may be used for another. If it may not it must be closed: what has come may be
+// gone.
 func (c *Conn) Quiet() bool {
 	if c.records != nil {
 		return c.records.quiet(c.conn.(*tls.Conn))
@@ -66,20 +70,24 @@ func (c *Conn) Quiet() bool {
 }
 
 // RoundTrip sends a request, which has the given head, and returns the response to it. After an
-// error the connection must be closed, and its owner is told nothing.
+// error the connection must be closed, and its owner is told nothing. A server may answer before
+// it has read the request, and end the connection: that counts more than the write that fails.
 func (c *Conn) RoundTrip(req *http.Request, head *Head) (*http.Response, error) {
 	c.answered = false
 	c.readable = maxHead
 	n, err := c.conn.Write(head.bytes)
-	c.sent = n > 0
-	if err != nil {
+	c.sent, c.whole = n > 0, err == nil
+	if !c.whole && (c.served || c.socket.Quiet()) {
 		return nil, c.failed(err)
 	}
+	if c.records == nil { // TLS may have read all already
+		c.socket.await()
+	}
 	c.reader = newReader(c)
-	resp, err := c.receive(req)
-	if err != nil {
+	resp, readErr := c.receive(req)
+	if readErr != nil {
 		c.freeReader()
-		return nil, c.failed(err)
+		return nil, c.failed(cmp.Or(err, readErr))
 	}
 	return resp, nil
 }
@@ -102,10 +110,8 @@ func (e *reusedError) Unwrap() error { return e.err }
 // Reused tells whoever looks for the method.
 func (e *reusedError) Reused() bool { return true }
 
-// Served reports whether the connection had an exchange before the last one.
-func (c *Conn) Served() bool { return c.served }
-
-// Answered reports whether a byte has come in answer to the last request.
+// Answered reports whether an answer to the last request has begun. Bytes that cannot begin
+// one belong to the exchange before.
 func (c *Conn) Answered() bool { return c.answered }
 
 // Sent reports whether a byte of the last request has gone out.
@@ -115,10 +121,9 @@ func (c *Conn) Sent() bool { return c.sent }
 func (c *Conn) Close() error { return c.conn.Close() }
 
 func (c *Conn) receive(req *http.Request) (*http.Response, error) {
-	if _, err := c.reader.Peek(1); err != nil {
+	if err := c.await(); err != nil {
 		return nil, err
 	}
-	c.answered = true
 	resp, err := c.final(req)
 	if err != nil {
 		if c.readable <= 0 {
@@ -128,21 +133,46 @@ func (c *Conn) receive(req *http.Request) (*http.Response, error) {
 	}
 	c.readable = math.MaxInt64
 	resp.TLS = c.state
-	clean := !resp.Close && !req.Close && resp.StatusCode > 199
+	clean := c.whole && !resp.Close && !req.Close && resp.StatusCode > 199
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		resp.Body = http.NoBody // the connection itself: nobody asked for it
 	}
 	if resp.Body == http.NoBody {
 		c.over(clean)
 	} else {
-		resp.Body = &body{conn: c, source: resp.Body, clean: clean}
+		resp.Body = newBody(c, resp, clean)
 	}
 	return resp, nil
+}
+
+var errNoAnswer = textproto.ProtocolError("malformed HTTP response")
+
+// await waits for an answer to begin. On a connection that has served it begins with these
+// bytes, or others have come late.
+func (c *Conn) await() error {
+	const version = "HTTP/"
+	if _, err := c.reader.Peek(1); err != nil {
+		return err
+	}
+	for i := 0; c.served && i < len(version); i++ {
+		p, err := c.reader.Peek(i + 1)
+		if err != nil {
+			break // it is http.ReadResponse's to say what is missing
+		}
+		if p[i] != version[i] {
+			return errNoAnswer
+		}
+	}
+	c.answered = true
+	return nil
 }
 
 // final returns the response behind interim ones (RFC 9110, section 15.2).
 func (c *Conn) final(req *http.Request) (*http.Response, error) {
 	for {
+		if resp := c.plain(req); resp != nil {
+			return resp, nil
+		}
 		resp, err := http.ReadResponse(c.reader, req)
 		if err != nil || !isInterim(resp.StatusCode) {
 			return resp, err

@@ -26,11 +26,17 @@ type Head struct {
 //
 //   - a body, or its trailer;
 //   - a head of more than 16 KiB, or with bytes that net/http would encode, drop or refuse;
+//   - a target that is neither a path nor "*", or not of visible ASCII, and a host that is not
+//     of letters, digits and the signs of names, addresses and ports;
 //   - the fields Connection and Upgrade of the caller's, or the method CONNECT, which change
 //     the use of the connection;
 //   - a request with the Cancel channel that contexts have replaced.
 func (h *Head) Write(req *http.Request) bool {
+	if h.bytes == nil {
+		h.bytes = make([]byte, 0, usualHead)
+	}
 	h.bytes, h.names = h.bytes[:0], h.names[:0]
+	//lint:ignore SA1019 a request that has one goes the way that knows it
 	if hasBody(req) || req.Cancel != nil || !h.line(req) || !h.fields(req) {
 		return false
 	}
@@ -45,8 +51,10 @@ func (h *Head) Reset() {
 	}
 }
 
-// keptHead is how large a buffer is kept for the next request.
-const keptHead = 1 << 10
+const (
+	usualHead = 192     // how large a buffer is at first
+	keptHead  = 1 << 10 // how large a buffer may be to be kept for the next request
+)
 
 func hasBody(req *http.Request) bool {
 	return req.Body != nil && req.Body != http.NoBody || req.ContentLength != 0 ||

@@ -2,5 +2,7 @@
 
 package h1
 
-// isSilent cannot tell here, so that no connection is used again.
+// canLook tells that isSilent does not work here, so that no connection is used again.
+func canLook() bool { return false }
+
 func isSilent(uintptr) bool { return false }

@@ -6,15 +6,18 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // A Socket is a TCP connection that can be asked, without waiting, whether anything has come.
 // Reads and Quiet belong to one goroutine at a time; Close may be called from any.
 type Socket struct {
 	net.Conn
-	raw    syscall.RawConn // nil if there is none
+	raw    syscall.RawConn // nil if it cannot be asked
 	look   func(fd uintptr)
+	wait   func(fd uintptr) bool
 	silent bool // the last look found nothing
+	waited bool
 
 	closing sync.Once
 	closed  func(*Socket)
@@ -24,11 +27,26 @@ type Socket struct {
 // once.
 func NewSocket(conn net.Conn, closed func(*Socket)) *Socket {
 	s := &Socket{Conn: conn, closed: closed}
-	if c, ok := conn.(syscall.Conn); ok {
+	if c, ok := conn.(syscall.Conn); ok && canLook() {
 		s.raw, _ = c.SyscallConn()
 	}
-	s.look = func(fd uintptr) { s.silent = isSilent(fd) } // kept: it is needed before each reuse
+	// These are kept, as each exchange needs them.
+	s.look = func(fd uintptr) { s.silent = isSilent(fd) }
+	s.wait = func(fd uintptr) bool {
+		wasFirst := !s.waited
+		s.waited = true
+		return !wasFirst || !isSilent(fd)
+	}
 	return s
+}
+
+// await waits until something can be read, so that nobody needs to hold a buffer meanwhile. It
+// costs no more than a Read, which looks and waits in the same way.
+func (s *Socket) await() {
+	if s.raw != nil {
+		s.waited = false
+		s.raw.Read(s.wait) // its error is the next Read's too
+	}
 }
 
 // Quiet reports whether neither a byte nor the end of the connection has come that was not
@@ -81,6 +99,18 @@ func (r *Records) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// closePatience is how long the alert that ends TLS may wait for room.
+const closePatience = 5 * time.Millisecond
+
+// SetWriteDeadline is called by the Close of crypto/tls, which would wait for seconds if the
+// server reads nothing.
+func (r *Records) SetWriteDeadline(at time.Time) error {
+	if soon := time.Now().Add(closePatience); at.After(soon) {
+		at = soon
+	}
+	return r.Socket.SetWriteDeadline(at)
+}
+
 // follow keeps track of where records begin.
 func (r *Records) follow(p []byte) {
 	for len(p) > 0 {
@@ -104,6 +134,9 @@ func (r *Records) whole() bool { return r.got == 0 && r.left == 0 }
 // quiet reports whether no byte and no end has come over a TLS connection. Messages of TLS
 // itself, such as session tickets, are read and do not count.
 func (r *Records) quiet(c *tls.Conn) bool {
+	if r.raw == nil {
+		return false // a Read would wait
+	}
 	r.polls = true
 	defer func() { r.polls = false }()
 	var p [1]byte

@@ -1,13 +1,10 @@
 package target
 
 import (
-	"io"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -79,27 +76,34 @@ func isZone(s string) bool {
 
 // spellName returns the name of a host. One that ends in a number is an address if a browser
 // takes it for one, such as 127.1 or 0x7f000001, and a name if not: resolvers differ about these.
+// A name beyond ASCII stays as it is, unless it is dialled as an address.
 func spellName(name string) (string, error) {
-	label := strings.TrimSuffix(name, ".")
+	dialled, ok := toASCII(name)
+	if !ok {
+		return "", errNotName
+	}
+	label := strings.TrimSuffix(dialled, ".")
 	label = label[strings.LastIndexByte(label, '.')+1:]
 	if label != "" && isDigit(label[0]) {
-		if addr, ok := looseIPv4(strings.TrimSuffix(name, ".")); ok {
+		if addr, ok := looseIPv4(strings.TrimSuffix(dialled, ".")); ok {
 			return addr.String(), nil
 		}
 	}
-	if strings.Trim(name, ".") == "" {
+	if strings.Trim(dialled, ".") == "" {
 		return "", invalid("no host")
 	}
-	if !isName(name) {
-		return "", invalid("the host has a character that no name has")
+	if !isName(dialled) {
+		return "", errNotName
 	}
 	return name, nil
 }
 
+var errNotName = invalid("the host has a character that no name has")
+
 // looseIPv4 reads one to four numbers, of which the last fills the bytes that are left, in
 // decimal, octal or hexadecimal (WHATWG URL, IPv4 parser).
 func looseIPv4(s string) (addr netip.Addr, ok bool) {
-	numbers := strings.Split(s, ".")
+	numbers := strings.SplitN(s, ".", 5)
 	if len(numbers) > 4 {
 		return addr, false
 	}
@@ -134,26 +138,14 @@ func looseNumber(s string, bits int) (uint64, error) {
 	return strconv.ParseUint(s, 10, bits)
 }
 
-// isName reports whether a name can be sent. net/http turns one that is not ASCII into one that is.
+// isName reports whether a name has only bytes that names have.
 func isName(name string) bool {
-	isASCII := true
 	for i := range len(name) {
-		switch c := name[i]; {
-		case c >= utf8.RuneSelf:
-			isASCII = false
-		case classes[c]&inName == 0:
+		if classes[name[i]]&inName == 0 {
 			return false
 		}
 	}
-	return isASCII || utf8.ValidString(name) && !strings.ContainsFunc(name, isBlankOrControl) && hasPunycode(lower(name))
-}
-
-func isBlankOrControl(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
-
-// hasPunycode asks net/http, which has the only Punycode of the standard library.
-func hasPunycode(name string) bool {
-	req := http.Request{Host: name, URL: &url.URL{Scheme: "http", Host: name}}
-	return req.Write(io.Discard) == nil
+	return true
 }
 
 // decodeHost undoes the escapes that the text of a URL may have in its host: of bytes beyond
@@ -188,7 +180,7 @@ func CleanHost(host string) (string, error) {
 		return host, nil
 	}
 	if clean, err := spellHost(host); err == nil {
-		return clean, nil
+		return hostField(clean), nil
 	}
 	if !isName(colons.Replace(host)) {
 		return "", invalid("the Host field has a character that no host has")
@@ -198,3 +190,24 @@ func CleanHost(host string) (string, error) {
 
 // colons takes the bytes out of a Host that no name has.
 var colons = strings.NewReplacer(":", "", "[", "", "]", "")
+
+// HostField returns the Host field of a request to u, which is from Parse, Resolve or Clean. It
+// names the host that is dialled. net/http writes another name than it dials where letters are
+// mapped, and no host at all if a zone has a blank.
+func HostField(u *url.URL) string { return hostField(u.Host) }
+
+// hostField returns a spelled host without its zone (RFC 6874, section 4), and in ASCII.
+func hostField(host string) string {
+	if isASCII(host) && strings.IndexByte(host, '%') < 0 {
+		return host
+	}
+	u := url.URL{Host: host}
+	name, port := DialledName(&u), ""
+	if name, _, _ = strings.Cut(name, "%"); strings.Contains(name, ":") {
+		name = "[" + name + "]"
+	}
+	if port = u.Port(); port != "" {
+		port = ":" + port
+	}
+	return name + port
+}

@@ -31,8 +31,15 @@ func (c *concealed) Unwrap() error { return c.err }
 
 // Show is that of package fault.
 func (c *concealed) Show(cut fault.Cut) string {
-	secrets := secretsOf(c.rawURL)
+	pairs := 1 + strings.Count(c.rawURL, "&") + strings.Count(c.rawURL, ";")
+	var secrets []hiddenPart
+	if pairs <= mostPairs {
+		secrets = secretsOf(c.rawURL)
+	}
 	return fault.Show(c.err, func(text string) string {
+		if pairs > mostPairs || pairs*len(text) > mostCompared {
+			return hidden
+		}
 		for _, s := range secrets {
 			text = s.cutOut(text)
 		}
@@ -55,6 +62,10 @@ const (
 	longSecret  = 6 // that is not in a text by chance
 	shortSecret = 3 // that may be, as a word
 	hidden      = "..."
+
+	// Each secret is looked for in the whole text. A text that would take long is not shown.
+	mostPairs    = 1000
+	mostCompared = 4 << 20
 )
 
 // secretsOf returns the secrets of a URL, the longest first, which may have others in them.

@@ -31,6 +31,23 @@ func TestConcealTakesTheSecretsOfAURLOutOfATextAndNoMore(t *testing.T) {
 	}
 }
 
+// A URL may be a server's choice, and so long that looking for its secrets takes long.
+func TestConcealHidesATextThatTakesLong(t *testing.T) {
+	for pairs, shown := range map[int]bool{1: true, 100: true, 20_000: false} {
+		query := strings.Repeat("a=1&", pairs) + "k=s3cretcanary"
+		for _, text := range []string{"k=s3cretcanary is bad", "GET http://h/?" + query + " giving up"} {
+			got := Conceal(errors.New(text), "http://h/?"+query).Error()
+			if strings.Contains(got, "s3cret") || shown == (got == "...") {
+				t.Errorf("%d pairs: got %q", pairs, got)
+			}
+		}
+	}
+	long := strings.Repeat("x", 8<<20) + "s3cretcanary"
+	if got := Conceal(errors.New(long), "http://h/?k=s3cretcanary").Error(); got != "..." {
+		t.Errorf("got %q", got)
+	}
+}
+
 // A text is cut short at 300 bytes, which must not leave the half of a secret.
 func TestConcealComesBeforeATextIsCutShort(t *testing.T) {
 	text := strings.Repeat("x ", 148) + "s3cretcanary"

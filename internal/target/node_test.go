@@ -150,10 +150,6 @@ func undoSegments(path string) string {
 	return undo(strings.ReplaceAll(path, "/", "\x00"))
 }
 
-func isASCII(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
-}
-
 // sameHost reports whether a host is that of u. Node has Punycode, and the eight numbers of a mapped address.
 func sameHost(u *url.URL, host string) bool {
 	if strings.HasPrefix(host, "[") {
@@ -180,7 +176,7 @@ func mayRefuse(text, reason string) bool {
 	case "bad escape in user information":
 		return strings.Contains(text, "%")
 	case "the host has a character that no name has":
-		return strings.ContainsAny(text, "%\"`{}")
+		return strings.ContainsAny(text, "%\"`{}") || !isASCII(text) && strings.ContainsAny(text, "!$&'()*+,;=_~-")
 	}
 	return false
 }

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"cmp"
 	"net/url"
 	"strings"
 )
@@ -11,7 +12,9 @@ import (
 func Resolve(base *url.URL, reference string) (u *url.URL, isAbsolute bool, err error) {
 	text := strings.Trim(reference, blanks)
 	if isAbsolute = hasScheme(text); !isAbsolute {
-		text = join(base, text)
+		if text, err = join(base, text); err != nil {
+			return nil, false, err
+		}
 	}
 	p, err := split(text)
 	if err != nil {
@@ -35,10 +38,8 @@ func hasScheme(reference string) bool {
 
 // join returns the text of an absolute URL for a reference without scheme. As in net/http an
 // empty authority is none: "//" leads to base, and "///x" to a path.
-func join(base *url.URL, reference string) string {
+func join(base *url.URL, reference string) (string, error) {
 	reference, _, _ = strings.Cut(reference, "#")
-	path := base.EscapedPath()
-	origin := (&url.URL{Scheme: base.Scheme, Host: base.Host}).String()
 	if n := slashes(reference); n == 2 {
 		switch rest := reference[2:]; {
 		case rest == "":
@@ -46,20 +47,46 @@ func join(base *url.URL, reference string) string {
 		case rest[0] == '?':
 			reference = rest
 		default:
-			return base.Scheme + "://" + rest
+			return base.Scheme + "://" + rest, nil
 		}
 	}
+	origin := (&url.URL{Scheme: base.Scheme, Host: base.Host}).String()
+	path, query, err := askedFor(base)
 	switch {
-	case reference == "" && base.RawQuery == "":
-		return origin + path
+	case err != nil:
+		return "", err
 	case reference == "":
-		return origin + path + "?" + base.RawQuery
+		return origin + path + query, nil
 	case reference[0] == '?':
-		return origin + path + reference
+		return origin + path + reference, nil
 	case isSlash(reference[0]):
-		return origin + reference
+		return origin + reference, nil
 	}
-	return origin + path[:max(strings.LastIndexByte(path, '/'), 0)] + "/" + reference
+	return origin + path[:max(strings.LastIndexByte(path, '/'), 0)] + "/" + reference, nil
+}
+
+// askedFor returns the path and the query, with its question mark, that a request to u asks for
+// (RFC 9112, section 3.3). An opaque part has them if there is one; the * of OPTIONS has neither.
+func askedFor(u *url.URL) (path, query string, err error) {
+	asked := u.RequestURI()
+	switch {
+	case u.Opaque == "":
+		path = u.EscapedPath()
+		query = asked[len(cmp.Or(path, "/")):]
+	case asked[0] == '/':
+		path, _, _ = strings.Cut(asked, "?")
+		query = asked[len(path):]
+	case asked != "*":
+		absolute, err := Parse(asked)
+		if err != nil || !SameOrigin(absolute, u) {
+			return "", "", invalid("relative, after a request for a URL of another host")
+		}
+		return askedFor(absolute)
+	}
+	if path == "*" {
+		path = ""
+	}
+	return strings.ReplaceAll(path, `\`, "%5C"), query, nil
 }
 
 // slashes returns how many slashes, of either kind, a text begins with.

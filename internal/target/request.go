@@ -48,7 +48,7 @@ func RequestURL(req *http.Request) (*url.URL, error) {
 			}
 		}
 	}
-	return Clean(req.URL)
+	return Clean(req.URL, req.Method)
 }
 
 // IsToken reports whether s is a token of RFC 9110, section 5.6.2.

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"bytes"
 	"net/url"
 	"strings"
 )
@@ -69,7 +70,7 @@ func appendSegment(path []byte, segment string, last bool) []byte {
 		return appendSpelled(append(path, '/'), segment, inPath)
 	}
 	if dots == 2 {
-		path = path[:max(strings.LastIndexByte(string(path), '/'), 0)]
+		path = path[:max(bytes.LastIndexByte(path, '/'), 0)]
 	}
 	if last {
 		path = append(path, '/')

@@ -186,11 +186,16 @@ func FuzzDistinctKey(f *testing.F) {
 		}
 		// What is fetched for the key is what would be fetched for the URL.
 		k := mustParse(t, key)
-		if HostOf(k) != HostOf(u) || k.Scheme != u.Scheme || k.User.String() != u.User.String() ||
+		if dialled(k) != dialled(u) || k.Scheme != u.Scheme || k.User.String() != u.User.String() ||
 			k.RequestURI() != u.RequestURI() {
 			t.Fatalf("Distinct(%q) = %q, which is another resource", raw, key)
 		}
 	})
+}
+
+// dialled returns the host that is dialled for a URL, with a port that is not the default.
+func dialled(u *url.URL) string {
+	return strings.TrimSuffix(lower(DialledName(u)), ".") + portOf(u)
 }
 
 const secret = "c4n4rY"

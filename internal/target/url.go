@@ -5,7 +5,8 @@
 // A text is read as a browser reads it (WHATWG URL), by Parse and Resolve, and escapes
 // stay as they are, so that no server sees another path or query than was meant. Stricter
 // than a browser are: control characters within, a scheme without its two slashes,
-// a port 0, and a backslash before an @. These are errors. More lenient is a name that
+// a port 0, a backslash before an @, and a name beyond ASCII that net/http does not map (STD3
+// rules of UTS 46), such as one with an underscore. These are errors. More lenient is a name that
 // ends in a number.
 //
 // Everything here is a function of its arguments and may be called from any goroutine.
@@ -13,6 +14,7 @@ package target
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -101,9 +103,9 @@ func (p *parts) parse() (*url.URL, error) {
 	}
 	u := &url.URL{Scheme: p.scheme, Host: host, RawQuery: spellQuery(p.query), ForceQuery: p.hasQuery && p.query == ""}
 	setPath(u, spellPath(p.path))
-	if name, password, ok := strings.Cut(p.user, ":"); ok && p.user != ":" {
+	if name, password, _ := strings.Cut(p.user, ":"); password != "" {
 		u.User = url.UserPassword(decoded(name), decoded(password))
-	} else if name != "" {
+	} else if name != "" { // an empty password is sent like none
 		u.User = url.User(decoded(name))
 	}
 	return u, nil
@@ -111,8 +113,9 @@ func (p *parts) parse() (*url.URL, error) {
 
 // Clean returns a URL that was made elsewhere as it can be sent: u itself, which it does not
 // change, or another that means the same. Its parts are spelled as Parse does; a path
-// is not decoded where RawPath has another spelling of it.
-func Clean(u *url.URL) (*url.URL, error) {
+// is not decoded where RawPath has another spelling of it. The path "*" is the target of OPTIONS; a
+// request with another method asks for "/*", as the text of u says.
+func Clean(u *url.URL, method string) (*url.URL, error) {
 	switch {
 	case u == nil:
 		return nil, invalid("nil URL")
@@ -136,15 +139,15 @@ func Clean(u *url.URL) (*url.URL, error) {
 		query = strings.TrimRight(query, blanks)
 	}
 	clean.RawQuery, clean.ForceQuery = spellQuery(query), u.ForceQuery || u.RawQuery != "" && query == ""
-	setPath(&clean, cleanPath(u))
+	setPath(&clean, cleanPath(u, method))
 	if u.Opaque != "" && !isOpaque(&clean) {
 		return nil, invalid("an opaque part that cannot be sent")
 	}
 	return &clean, nil
 }
 
-// cleanPath returns the path of u as it is sent. "*" is the target of OPTIONS.
-func cleanPath(u *url.URL) string {
+// cleanPath returns the path of u as it is sent.
+func cleanPath(u *url.URL, method string) string {
 	path := u.EscapedPath()
 	if u.RawPath != "" && decoded(u.RawPath) == u.Path {
 		path = u.RawPath
@@ -153,7 +156,7 @@ func cleanPath(u *url.URL) string {
 		path = strings.TrimRight(path, blanks) // at the end of a text; an escaped one stays
 	}
 	switch {
-	case path == "" || path == "*" && u.RawQuery == "" && !u.ForceQuery:
+	case path == "" || path == "*" && method == http.MethodOptions && u.RawQuery == "" && !u.ForceQuery:
 		return path
 	case !isSlash(path[0]):
 		path = "/" + path // as the text of u has it
@@ -161,14 +164,15 @@ func cleanPath(u *url.URL) string {
 	return spellPath(path)
 }
 
-// isOpaque reports whether net/http can send the opaque part of u, which it leaves as it is, and
-// sends no user information with it (RFC 9110, section 4.2.4).
+// isOpaque reports whether the opaque part of u can be sent. net/http leaves it as it is: it must not
+// have user information or lack a host (RFC 9110, section 4.2), or have a fragment (RFC 9112, section 3.2).
 func isOpaque(u *url.URL) bool {
-	if strings.ContainsFunc(u.Opaque, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+	if strings.ContainsFunc(u.Opaque, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) {
 		return false
 	}
-	sent, err := url.ParseRequestURI(u.RequestURI())
-	return err == nil && sent.User == nil
+	asked := u.RequestURI()
+	sent, err := url.ParseRequestURI(asked)
+	return err == nil && sent.User == nil && (asked[0] == '/' || asked == "*" || sent.Host != "")
 }
 
 // Credentials returns the name and password of a URL for Basic, if it has any.
@@ -184,8 +188,8 @@ func Reason(err error) string {
 	return strings.TrimPrefix(err.Error(), fault.ErrInvalidURL.Error()+": ")
 }
 
-// Distinct returns the text that WithDedup compares: the URL as it is sent, with its user information
-// and its host in lower case. A text that cannot be sent is returned as it is.
+// Distinct returns the text that WithDedup compares: the URL as it is sent, with its user information,
+// and its host as it is dialled, in lower case. A text that cannot be sent is returned as it is.
 func Distinct(raw string) string {
 	if p, ok := look(raw); ok && p.path != "" && len(p.key) == len(p.host) {
 		raw, _, _ = strings.Cut(raw, "#")
@@ -195,7 +199,11 @@ func Distinct(raw string) string {
 	if err != nil {
 		return raw
 	}
-	u.Host = nameOf(u) + portOf(u)
+	if name := nameOf(u); isASCII(name) {
+		u.Host = name + portOf(u)
+	} else {
+		u.Host = DialledName(u) + portOf(u)
+	}
 	if u.Path == "" {
 		u.Path = "/"
 	}
@@ -226,8 +234,17 @@ func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 func Plain(u *url.URL) string {
 	plain := *u
 	plain.User, plain.Fragment, plain.RawFragment = nil, "", ""
-	if strings.HasPrefix(u.Opaque, "/") && !strings.HasPrefix(u.Opaque, "//") {
-		plain.Opaque = "//" + u.Host + u.Opaque // a path
+	if !isASCII(u.Host) {
+		plain.Host = HostField(u)
+	}
+	switch {
+	case strings.HasPrefix(u.Opaque, "//"):
+	case strings.HasPrefix(u.Opaque, "/"):
+		plain.Opaque = "//" + plain.Host + u.Opaque
+	case u.Opaque == "*", u.Opaque == "" && u.Path == "*": // of OPTIONS (RFC 9112, section 3.3)
+		plain.Opaque, plain.Path, plain.RawPath = "", "", ""
+	case u.Opaque != "":
+		return u.RequestURI()
 	}
 	return plain.String()
 }

@@ -16,6 +16,7 @@ type conn struct {
 	origin  *origin
 	socket  *h1.Socket
 	secured *secured // nil without TLS
+	waited  bool     // was idle before the exchange at hand
 	sender  *sender  // of the exchange at hand
 }
 
@@ -49,7 +50,7 @@ func (c *conn) send(req *http.Request, s *sender) (*http.Response, error) {
 // repeats reports whether a request that failed on c is to be sent once more, on a new
 // connection: the server may have closed this one while it was idle (RFC 9112, section 9.3.1).
 func (c *conn) repeats(req *http.Request) bool {
-	return c.Served() && !c.Answered() && req.Context().Err() == nil &&
+	return c.waited && !c.Answered() && req.Context().Err() == nil &&
 		(!c.Sent() || retry.Idempotent(req.Method, req.Header))
 }
 

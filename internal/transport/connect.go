@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -19,23 +20,52 @@ func (p *pool) connect(x *exchange, fresh bool) (*conn, *http2Conn, error) {
 		if c := p.reserve(o); c != nil {
 			return nil, c, nil
 		}
-		d, err := p.startDial(x, changes)
-		if err != nil {
+		d, err := p.startDial(x, fresh, changes)
+		switch {
+		case err != nil:
 			return nil, nil, err
-		}
-		if d == nil {
+		case d == nil:
 			continue
 		}
-		if x.dials++; x.dials > p.mostDials {
-			p.endDial(o, d, false)
-			return nil, nil, errHandedBack
-		}
 		c, http2, err := p.dial(o, d)
+		given := p.settle(o, d)
 		if err == nil || !d.wasOvertaken() || x.req.Context().Err() != nil {
+			if given != nil {
+				p.put(given)
+			}
 			return c, http2, err
 		}
-		fresh = false
+		x.dials-- // it was not the server that ended this one
+		if given != nil {
+			if given.Quiet() {
+				return given, nil, nil
+			}
+			given.Close()
+		}
 	}
+}
+
+// rescue is called when a dial hangs. A connection may have been free for long.
+func (p *pool) rescue(o *origin, d *dial) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d.hangs = true
+	switch {
+	case d.settled, d.over:
+	case slices.ContainsFunc(o.http2, (*http2Conn).isFreeLocked):
+		o.freedLocked()
+	default:
+		if c := p.popLocked(o); c != nil && !o.giveLocked(c) {
+			p.keepLocked(c)
+		}
+	}
+}
+
+// settle returns the connection that the request of a dial was given.
+func (p *pool) settle(o *origin, d *dial) *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return o.settleLocked(d)
 }
 
 // changesOf returns how often the origin has changed.
@@ -54,20 +84,28 @@ func (p *pool) speaksHTTP1(o *origin) bool {
 
 // startDial returns a dial for the request. It returns nil when the origin has changed since it
 // had so many changes, or when it is time to look again: it waits for that if others dial.
-func (p *pool) startDial(x *exchange, changes int) (*dial, error) {
+func (p *pool) startDial(x *exchange, fresh bool, changes int) (*dial, error) {
 	ctx := x.req.Context()
 	p.mu.Lock()
 	if x.origin.changes != changes {
 		p.mu.Unlock()
 		return nil, nil
 	}
-	d, wait := x.origin.dialLocked(ctx, time.Now(), p.patience(ctx))
-	if d != nil {
-		p.mu.Unlock()
+	now := time.Now()
+	wait := x.origin.waitLocked(now, p.patience(ctx))
+	if wait <= 0 {
+		defer p.mu.Unlock()
+		if x.dials++; x.dials > p.mostDials {
+			return nil, errHandedBack
+		}
+		d := x.origin.dialLocked(ctx, fresh, now)
+		d.alarm = time.AfterFunc(x.origin.hangsAfterLocked(), func() { p.rescue(x.origin, d) })
 		return d, nil
 	}
 	changed := x.origin.changedLocked()
+	x.origin.waiting++
 	p.mu.Unlock()
+	defer p.waited(x.origin)
 
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -78,6 +116,12 @@ func (p *pool) startDial(x *exchange, changes int) (*dial, error) {
 		return nil, ctx.Err()
 	}
 	return nil, nil
+}
+
+func (p *pool) waited(o *origin) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o.waiting--
 }
 
 // patience returns how long a request waits for another's handshake: most of
@@ -97,7 +141,7 @@ func (p *pool) endDial(o *origin, d *dial, made bool) {
 	d.cancel(nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	o.endLocked(d, made)
+	o.endLocked(d, made, time.Now())
 }
 
 // dial makes a connection. Whether it is one of HTTP/2 is for the server to say.

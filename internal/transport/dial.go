@@ -17,7 +17,7 @@ const (
 
 // A dialer makes connections, and knows all that are open.
 type dialer struct {
-	net net.Dialer
+	connect func(ctx context.Context, network, address string) (net.Conn, error)
 
 	mu     sync.Mutex
 	open   map[*h1.Socket]struct{}
@@ -26,15 +26,18 @@ type dialer struct {
 
 func newDialer(c Config) *dialer {
 	d := &dialer{open: map[*h1.Socket]struct{}{}}
-	d.net = net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	own := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	if c.Guard != nil {
-		d.net.ControlContext = c.Guard.ControlContext
+		own.ControlContext = c.Guard.ControlContext
 	}
+	d.connect = own.DialContext
 	return d
 }
 
 func (d *dialer) dial(ctx context.Context, address string) (*h1.Socket, error) {
-	conn, err := d.net.DialContext(ctx, "tcp", address)
+	var conn net.Conn
+	var err error
+	onAnotherStack(func() { conn, err = d.connect(ctx, "tcp", address) })
 	if err != nil {
 		return nil, err
 	}
@@ -69,12 +72,24 @@ func (d *dialer) secure(ctx context.Context, address string, protocols ...string
 	defer cancel()
 	records := h1.NewRecords(socket)
 	conn := tls.Client(records, &tls.Config{ServerName: host, NextProtos: protocols})
-	if err := conn.HandshakeContext(ctx); err != nil {
+	onAnotherStack(func() { err = conn.HandshakeContext(ctx) })
+	if err != nil {
 		socket.Close()
 		// As of a dial: nothing of a request has been sent.
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: socket.RemoteAddr(), Err: err}
 	}
 	return &secured{conn, records}, nil
+}
+
+// onAnotherStack runs f. Connecting takes more of the stack than all else of a request, and a
+// goroutine keeps what it has once needed: for each request in flight another 4 KiB.
+func onAnotherStack(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 func (d *dialer) forget(s *h1.Socket) {

@@ -18,6 +18,10 @@ type election struct {
 	allowed  int     // how many dials may be under way that are not late
 	setbacks int     // dials that failed or were late since one succeeded
 
+	took    time.Duration // by the last dial that succeeded
+	places  int           // that a connection of HTTP/2 has; 0: none was made yet
+	waiting int           // requests that wait for the dials of others
+
 	changes int           // how often anything has changed that requests wait for
 	changed chan struct{} // closed at the next change; nil: nobody waits
 }
@@ -27,8 +31,14 @@ type dial struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	started time.Time
+	fresh   bool // its request is not to have a connection that was idle
 	late    bool // somebody did not want to wait for it
-	over    bool
+	over    bool // it made a connection, or failed
+
+	alarm   *time.Timer // sets hangs
+	hangs   bool        // it takes longer than others do
+	settled bool        // its request does not wait for it any more
+	given   *conn       // what its request is to have instead; nil: nothing
 }
 
 // patience is how long a request waits for another's handshake, at the most: longer than most
@@ -40,18 +50,16 @@ var errOvertaken = errors.New("another connection serves the request")
 
 func newElection(secure bool) election { return election{http1: !secure, allowed: 1} }
 
-// dialLocked returns a dial for a request, or, if it is to wait, how long.
-func (e *election) dialLocked(ctx context.Context, now time.Time, patience time.Duration) (*dial, time.Duration) {
-	if wait := e.waitLocked(now, patience); wait > 0 {
-		return nil, wait
-	}
-	d := &dial{started: now}
+// dialLocked returns a dial for a request.
+func (e *election) dialLocked(ctx context.Context, fresh bool, now time.Time) *dial {
+	d := &dial{started: now, fresh: fresh}
 	d.ctx, d.cancel = context.WithCancelCause(ctx)
 	e.dials = append(e.dials, d)
-	return d, 0
+	return d
 }
 
-// waitLocked returns how long a request is to wait for the dials of others.
+// waitLocked returns how long a request is to wait for the dials of others. It does not if all
+// places that they make are for those that wait already.
 func (e *election) waitLocked(now time.Time, patience time.Duration) time.Duration {
 	if e.http1 {
 		return 0
@@ -67,7 +75,7 @@ func (e *election) waitLocked(now time.Time, patience time.Duration) time.Durati
 			e.setbackLocked()
 		}
 	}
-	if young < e.allowed {
+	if young < e.allowed || e.places > 0 && e.waiting >= young*(e.places-1) {
 		return 0
 	}
 	return wait
@@ -81,35 +89,67 @@ func (e *election) setbackLocked() {
 }
 
 // endLocked ends a dial that made a connection, or failed.
-func (e *election) endLocked(d *dial, made bool) {
+func (e *election) endLocked(d *dial, made bool, now time.Time) {
 	if d.over {
 		return
 	}
 	d.over = true
 	e.dials = slices.DeleteFunc(e.dials, func(other *dial) bool { return other == d })
 	if made {
-		e.setbacks, e.allowed = 0, 1
+		e.setbacks, e.allowed, e.took = 0, 1, now.Sub(d.started)
 	} else if !d.late && !d.wasOvertaken() {
 		e.setbackLocked()
 	}
 	e.wakeLocked()
 }
 
-// http2Locked is called when a connection can carry many requests: nobody needs to go on
-// with a dial.
-func (e *election) http2Locked() {
+// http2Locked is called when a connection can carry many requests, so many of them more than it
+// has. So many need not go on with a dial.
+func (e *election) http2Locked(places, free int) {
+	e.places = places
 	for _, d := range e.dials {
-		d.cancel(errOvertaken)
+		if !d.settled && free > 0 {
+			free--
+			d.cancel(errOvertaken)
+		}
 	}
 }
 
-// overtakeLocked is called when a connection of HTTP/1.1 is free. It is better than a
-// dial that may hang.
-func (e *election) overtakeLocked(now time.Time) {
-	if len(e.dials) > 0 && now.Sub(e.dials[0].started) > patience {
-		e.dials[0].cancel(errOvertaken)
-		e.dials = e.dials[1:]
+// hangsAfterLocked returns how long a dial takes that hangs, as it seems. For a request that has
+// one any free connection is better.
+func (e *election) hangsAfterLocked() time.Duration { return max(patience, 2*e.took) }
+
+// giveLocked gives a free connection of HTTP/1.1 to the request of the oldest dial that hangs, and
+// reports whether there is one.
+func (e *election) giveLocked(c *conn) bool {
+	for i, d := range e.dials {
+		if d.hangs && !d.settled && !d.fresh {
+			d.given = c
+			d.cancel(errOvertaken)
+			e.dials = slices.Delete(e.dials, i, i+1)
+			return true
+		}
 	}
+	return false
+}
+
+// freedLocked is called when a connection of HTTP/2 has a free place.
+func (e *election) freedLocked() {
+	for _, d := range e.dials {
+		if d.hangs && !d.settled && !d.wasOvertaken() {
+			d.cancel(errOvertaken)
+			return
+		}
+	}
+}
+
+// settleLocked is called when the request of a dial does not wait for it any more. It returns
+// the connection that the request was given.
+func (e *election) settleLocked(d *dial) *conn {
+	d.alarm.Stop()
+	given := d.given
+	d.settled, d.given = true, nil
+	return given
 }
 
 // wakeLocked has all requests that wait look again.

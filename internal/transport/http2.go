@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"time"
 )
 
 // An http2Conn is a connection of HTTP/2. Its place is among the idle ones all the time, as it
@@ -19,7 +20,8 @@ type http2Conn struct {
 
 	// Under pool.mu:
 	taking int  // requests that are about to reserve a place
-	ready  bool // the server has told how many requests it takes at a time
+	told   bool // the server has told how many requests it takes at a time
+	added  bool // to its origin, and not removed
 	dead   bool
 }
 
@@ -47,9 +49,15 @@ func newHTTP2() *http.Transport {
 func (p *pool) newHTTP2Conn(o *origin, d *dial, s *secured) (*http2Conn, error) {
 	c := &http2Conn{pool: p, origin: o, dial: d}
 	ctx := context.WithValue(d.ctx, connKey{}, &watched{Conn: s.Conn, owner: c})
+	// net/http writes its first frames whatever becomes of the context.
+	stop := context.AfterFunc(d.ctx, func() { s.records.Close() })
 	var err error
 	if c.conn, err = p.http2.NewClientConn(ctx, "http", o.address()); err == nil {
+		c.conn.SetStateHook(c.changed)
 		err = c.conn.Reserve()
+	}
+	if !stop() && err == nil {
+		err = context.Cause(d.ctx)
 	}
 	if err != nil {
 		s.records.Close()
@@ -86,20 +94,49 @@ func (w *watched) Read(p []byte) (int, error) {
 func (c *http2Conn) readied() {
 	c.pool.mu.Lock()
 	defer c.pool.mu.Unlock()
-	c.ready = true
-	c.origin.endLocked(c.dial, true)
-	c.origin.http2Locked()
+	c.told = true
+	c.announceLocked()
 }
+
+// readyLocked reports whether others than the request that made the connection may take it.
+func (c *http2Conn) readyLocked() bool { return c.told && c.added }
+
+// announceLocked tells the others of the origin, once the connection is ready.
+func (c *http2Conn) announceLocked() {
+	if !c.readyLocked() {
+		return
+	}
+	free := c.conn.Available()
+	c.origin.endLocked(c.dial, true, time.Now())
+	c.origin.http2Locked(free+c.conn.InFlight(), free)
+}
+
+// changed is called when a request is over, and when the server takes more of them.
+func (c *http2Conn) changed(*http.ClientConn) {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	if c.added && c.isIdleLocked() {
+		c.pool.idle.remove(&c.place)
+		c.pool.rankLocked(&c.place) // idle since now
+	}
+	if c.isFreeLocked() {
+		c.origin.freedLocked()
+	}
+	if c.origin.waiting > 0 {
+		c.origin.wakeLocked()
+	}
+}
+
+// isFreeLocked reports whether the connection takes another request.
+func (c *http2Conn) isFreeLocked() bool { return c.readyLocked() && c.conn.Available() > 0 }
 
 // died is called when nothing more can be read, or after that.
 func (c *http2Conn) died() {
 	c.pool.mu.Lock()
 	defer c.pool.mu.Unlock()
-	if !c.ready {
-		c.origin.endLocked(c.dial, false)
-	}
+	c.origin.endLocked(c.dial, false, time.Now()) // unless it has ended well
 	c.dead = true
-	if slices.Contains(c.origin.http2, c) {
+	if c.added {
 		c.removeLocked()
 	}
 }
@@ -127,7 +164,7 @@ func (p *pool) takeHTTP2(o *origin, i int) *http2Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range o.http2 {
-		if !c.ready {
+		if !c.readyLocked() {
 			continue
 		}
 		if i--; i < 0 {
@@ -146,19 +183,22 @@ func (p *pool) addLocked(c *http2Conn) {
 		return
 	}
 	c.holder = c
+	c.added = true
 	c.origin.http2 = append(c.origin.http2, c)
 	p.rankLocked(&c.place)
+	c.announceLocked()
 }
 
 // isIdleLocked is that of holder. net/http's lock is taken under the pool's, never the other
 // way round.
 func (c *http2Conn) isIdleLocked() bool {
-	return c.ready && c.taking == 0 && c.conn.InFlight() == 0
+	return c.readyLocked() && c.taking == 0 && c.conn.InFlight() == 0
 }
 
 // removeLocked is that of holder.
 func (c *http2Conn) removeLocked() {
 	o := c.origin
+	c.added = false
 	o.http2 = slices.DeleteFunc(o.http2, func(other *http2Conn) bool { return other == c })
 	c.pool.idle.remove(&c.place)
 	c.pool.forgetLocked(o)

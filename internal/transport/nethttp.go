@@ -109,7 +109,8 @@ func (c *Client) viaNetHTTP(req *http.Request, conn *conn) (*http.Response, erro
 	if conn != nil {
 		k.conn = conn.secured.Conn
 	}
-	resp, err := c.netHTTP.RoundTrip(req.WithContext(context.WithValue(req.Context(), callKey{}, k)))
+	ctx := context.WithValue(req.Context(), callKey{}, k)
+	resp, err := c.send(ctx, req)
 	if conn != nil && k.takeConn() != nil {
 		conn.pool.put(conn)
 	}
@@ -117,6 +118,16 @@ func (c *Client) viaNetHTTP(req *http.Request, conn *conn) (*http.Response, erro
 		resp.Request = req
 	}
 	return resp, err
+}
+
+// send sends a request through net/http, with ctx.
+func (c *Client) send(ctx context.Context, req *http.Request) (*http.Response, error) {
+	if !c.proxied || req.URL.Scheme != "https" || !isProxied(req) {
+		return c.netHTTP.RoundTrip(req.WithContext(ctx))
+	}
+	var watch tunnelWatch
+	resp, err := c.netHTTP.RoundTrip(req.WithContext(watch.over(ctx)))
+	return resp, watch.review(err)
 }
 
 // takeConn returns the connection that the call came with, once.

@@ -113,6 +113,10 @@ func (p *pool) take(o *origin) *conn {
 func (p *pool) pop(o *origin) *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.popLocked(o)
+}
+
+func (p *pool) popLocked(o *origin) *conn {
 	last := len(o.idle) - 1
 	if last < 0 {
 		return nil
@@ -124,18 +128,24 @@ func (p *pool) pop(o *origin) *conn {
 	return c
 }
 
-// put makes a connection idle.
+// put makes a connection idle, or gives it to a request whose dial may hang.
 func (p *pool) put(c *conn) {
 	p.mu.Lock()
-	c.holder = c
-	c.origin.idle = append(c.origin.idle, c)
-	c.origin.overtakeLocked(time.Now())
-	p.rankLocked(&c.place)
+	c.waited = true
+	if !c.origin.giveLocked(c) {
+		p.keepLocked(c)
+	}
 	full := p.idle.count > p.mostIdle
 	p.mu.Unlock()
 	if full {
 		p.trim()
 	}
+}
+
+func (p *pool) keepLocked(c *conn) {
+	c.holder = c
+	c.origin.idle = append(c.origin.idle, c)
+	p.rankLocked(&c.place)
 }
 
 // rankLocked makes a place the last to be given up.
@@ -180,7 +190,7 @@ func (p *pool) closeIdle() {
 	p.closeWhere(func(*place) bool { return true })
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.janitor != nil {
+	if p.janitor != nil && p.idle.count == 0 { // others may have come meanwhile
 		p.janitor.Stop()
 		p.janitor = nil
 	}

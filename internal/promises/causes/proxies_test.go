@@ -1,7 +1,9 @@
 package causes_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -89,6 +91,57 @@ func TestTheWordsOfAProxyAreNotShown(t *testing.T) {
 	}
 }
 
+// A reason phrase may belong to another status.
+func TestARefusalThatSaysOKIsARefusal(t *testing.T) {
+	for host, status := range map[string]string{"ok204": "204 No Content", "ok403": "403 Forbidden", "ok503": "503 Service Unavailable"} {
+		for name, client := range proxied(t) {
+			t.Run(host+"/"+name, func(t *testing.T) {
+				r := fetchtest.GetOne(t, "https://"+host+".example/", fetch.WithClient(client))
+				want := "proxy refused the connection"
+				if client == nil {
+					want = "proxy refused: " + status
+				}
+				checkRefusal(t, r, want)
+				if strings.Contains(r.Err.Error(), "OK") {
+					t.Errorf("%v", r.Err)
+				}
+			})
+		}
+	}
+}
+
+// Nothing of the request was sent, so that any may be sent again.
+func TestATunnelThatBreaksIsAFailureToConnect(t *testing.T) {
+	for host := range failures {
+		for name, client := range proxied(t) {
+			for _, method := range []string{"GET", "POST"} {
+				for _, retries := range []int{0, 2} {
+					t.Run(fmt.Sprintf("%s/%s/%s/%d", host, name, method, retries), func(t *testing.T) {
+						req := fetchtest.NewRequest(t, method, "https://"+host+".example/?"+fetchtest.Canary, nil)
+						if method == "POST" {
+							req = fetchtest.NewRequest(t, method, "https://"+host+".example/?"+fetchtest.Canary, strings.NewReader("body"))
+						}
+						r := fetchtest.SendOne(t, req, fetch.WithClient(client), fetch.WithRetries(retries), fetchtest.WithoutBackOff)
+						checkRefusal(t, r, "proxyconnect")
+						if r.Attempts != retries+1 {
+							t.Errorf("%d attempts: %v", r.Attempts, r.Err)
+						}
+						if retries == 0 && method == "GET" {
+							checkRefusal(t, fetchtest.GetOne(t, "https://"+host+".example/", fetch.WithClient(client)), "proxyconnect")
+						}
+					})
+				}
+			}
+			urls := fetchtest.Numbered("https://"+host+".example", 4)
+			results := fetch.FetchAll(t.Context(), urls, fetch.WithClient(client), fetch.WithMaxHostFailures(2), fetch.WithConcurrency(1))
+			fetchtest.CheckResults(t, urls, results)
+			if !errors.Is(results[3].Err, fetch.ErrHostDown) {
+				t.Errorf("%s, %s: the last: %v", host, name, results[3].Err)
+			}
+		}
+	}
+}
+
 func TestARefusalOfAProxyCountsForNoHost(t *testing.T) {
 	for name, client := range proxied(t) {
 		t.Run(name, func(t *testing.T) {
@@ -107,6 +160,17 @@ func TestWordsOfAStatusAreNoProxysWithoutAProxy(t *testing.T) {
 	r := fetchtest.GetOne(t, "https://a.example/", fetchtest.Over(fetchtest.Failing(errors.New("Bad Gateway"))), fetch.WithRetries(1), fetchtest.WithoutBackOff)
 	if r.Attempts != 1 || strings.Contains(r.Err.Error(), "proxy") {
 		t.Errorf("%v", r.Err)
+	}
+}
+
+// Nor is there a proxy because net/http dials a name in another spelling.
+func TestANameBeyondASCIIIsNoProxy(t *testing.T) {
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("Bad Gateway") }}
+	for _, host := range []string{"a.example", "BÜCHER.example", "[fe80::1%25lo]"} {
+		r := fetchtest.GetOne(t, "https://"+host+"/", fetch.WithClient(fetchtest.NewClient(transport)))
+		if r.Err == nil || strings.Contains(r.Err.Error(), "proxy") || !strings.Contains(r.Err.Error(), "Bad Gateway") {
+			t.Errorf("%s: %v", host, r.Err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -151,6 +152,24 @@ func TestTheLimitCountsDecodedBytesOnly(t *testing.T) {
 		r := fetchtest.GetOne(t, "http://a.example/", overCoded("gzip", b.String()), fetch.WithMaxBody(limit))
 		if r.Err != nil || string(r.Body) != body {
 			t.Errorf("limit %d: %d bytes for %d sent, %v", limit, len(r.Body), b.Len(), r.Err)
+		}
+	}
+}
+
+// A limit that nothing reaches is as good as none: no number that is worked out from it overflows.
+func TestALimitMayBeAsGreatAsANumberCanBe(t *testing.T) {
+	for _, limit := range []int64{math.MaxInt64, math.MaxInt64 - 1, math.MaxInt64 / 8, math.MaxInt64 / 16, math.MaxInt64/16 - 1} {
+		for coding, body := range map[string]string{
+			"identity": text, "gzip": zipped(text) + "\n", "deflate": zlibbed(text) + "junk", "gzip, gzip": zipped(zipped(text) + "junk"),
+		} {
+			for _, framing := range framings {
+				rawURL, _ := answering(t, framing.send("Content-Encoding: "+coding+"\r\n", body))
+				for _, way := range ways {
+					if r, got := way.fetch(t, rawURL, fetch.WithMaxBody(limit)); r.Err != nil || got != text {
+						t.Errorf("limit %d, %s, %s, %s: %q, %v", limit, coding, framing.name, way.name, got, r.Err)
+					}
+				}
+			}
 		}
 	}
 }

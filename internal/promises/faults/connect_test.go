@@ -77,8 +77,33 @@ func connectFaults() []fault {
 		{number: 28, name: "a proxy whose answer does not end", on: onTLS, client: throughProxy, proxy: func(p *faultPeer) {
 			io.WriteString(p, "HTTP/1.1 200 OK\r\n")
 			flood("X: yyyyyyyyyyyyyy\r\n")(p)
-		}, errs: []error{io.ErrUnexpectedEOF}, again: ifIdempotent},
+		}, errs: []error{io.ErrUnexpectedEOF}, cause: proxyConnect, again: anyMethod},
+		{number: 28, name: "a proxy that closes the connection", on: onTLS, client: throughProxy, proxy: func(p *faultPeer) { http.ReadRequest(bufio.NewReader(p)) },
+			errs: []error{io.ErrUnexpectedEOF}, cause: proxyConnect, again: anyMethod},
+		{number: 28, name: "a proxy that resets the connection", on: onTLS, client: throughProxy, proxy: func(p *faultPeer) {
+			http.ReadRequest(bufio.NewReader(p))
+			fetchtest.Reset(p.Conn)
+		}, errs: []error{syscall.ECONNRESET}, cause: proxyConnect, again: anyMethod},
+		{number: 28, name: "a proxy that answers with garbage", on: onTLS, client: throughProxy, proxy: answering(fetchtest.Canary + "\r\n\r\n"), cause: proxyConnect, again: anyMethod},
+		{number: 28, name: "a tunnel that is closed in the handshake", on: onTLS, client: throughProxy, proxy: func(p *faultPeer) {
+			http.ReadRequest(bufio.NewReader(p))
+			io.WriteString(p, "HTTP/1.1 200 OK\r\n\r\n")
+			readRecord(p)
+		}, errs: []error{io.EOF}, cause: proxyConnect, again: anyMethod},
+		{number: 28, name: "a tunnel to what is no TLS", on: onTLS, client: throughProxy, proxy: func(p *faultPeer) {
+			http.ReadRequest(bufio.NewReader(p))
+			io.WriteString(p, "HTTP/1.1 200 OK\r\n\r\n")
+			readRecord(p)
+			io.WriteString(p, fetchtest.Canary)
+			hold(p)
+		}, cause: proxyConnect, again: anyMethod},
 	}
+}
+
+// proxyConnect reports whether an error is a failure to connect through a proxy.
+func proxyConnect(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "proxyconnect"
 }
 
 // unused is the handler of a server that no request gets to.

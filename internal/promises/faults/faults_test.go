@@ -213,11 +213,14 @@ func runFaults(t *testing.T, faults []fault) {
 			}
 			t.Run(fmt.Sprintf("%d %s/%s", f.number, f.name, p), func(t *testing.T) {
 				if f.virtual {
-					synctest.Test(t, func(t *testing.T) { f.run(t, p) })
+					synctest.Test(t, func(t *testing.T) { f.run(t, p, false) })
 				} else {
-					f.run(t, p)
+					f.run(t, p, false)
 				}
 			})
+			if p == http1 && !f.virtual && f.client == nil {
+				t.Run(fmt.Sprintf("%d %s/%s, injected", f.number, f.name, p), func(t *testing.T) { f.run(t, p, true) })
+			}
 		}
 	}
 }
@@ -237,8 +240,9 @@ func (f *fault) protocols() []protocol {
 	return []protocol{http1}
 }
 
-func (f *fault) run(t *testing.T, p protocol) {
+func (f *fault) run(t *testing.T, p protocol, injected bool) {
 	server := newFaultServer(t, f, p)
+	server.injected = injected
 	defer f.endTime(t)
 	defer server.close()
 	before := f.resources()

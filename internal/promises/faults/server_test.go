@@ -25,6 +25,7 @@ import (
 type faultServer struct {
 	fault     *fault
 	protocol  protocol
+	injected  bool           // net/http's Transport sends the requests, also where the own client could
 	memory    *memoryNetwork // nil: the real one
 	listener  net.Listener
 	host      string // with the port, where that is needed
@@ -323,7 +324,7 @@ func flood(s string) func(*faultPeer) {
 // transport returns the client's Transport; nil means the Fetcher's own.
 func (s *faultServer) transport() *http.Transport {
 	f := s.fault
-	if s.memory == nil && f.client == nil && (s.protocol == http1 || ownTLS()) {
+	if !s.injected && s.memory == nil && f.client == nil && (s.protocol == http1 || ownTLS()) {
 		return nil
 	}
 	transport := &http.Transport{

@@ -108,6 +108,7 @@ func TestGuardBlocksWhateverLeadsToAnAddressThatIsNotPublic(t *testing.T) {
 		"[fe80::1%25lo]", "[::1%25lo]", "[fd00:ec2::254]", "[2002:7f00:1::]", "[2001::1]",
 		"localhost", "LOCALHOST", "private.test", "PRIVATE.test.", "loopback.test", "mapped.test", "six.test", "nat64.test",
 		"metadata.test", "several.test", "localhost.test",
+		"127.1", "127。0。0。1", "１２７.0.0.1", "①②⑦.0.0.1", "169。254。169。254", "１０．1", "%EF%BC%91%EF%BC%92%EF%BC%97.1",
 		"user:secret99@127.0.0.1", "8.8.8.8@127.0.0.1", "8.8.8.8:80@127.0.0.1",
 	} {
 		for _, scheme := range []string{"http", "https"} {
@@ -124,8 +125,8 @@ func TestGuardBlocksWhateverLeadsToAnAddressThatIsNotPublic(t *testing.T) {
 	// What these spellings are depends on the resolver, and on who parses them: an address
 	// that is blocked, a name, or no URL. None must get through.
 	for _, host := range []string{
-		"127.1", "0x7f.1", "0177.0.0.1", "2130706433", "0x7f000001", "017700000001", "127.0.0.1.", "127.0.0.1..",
-		"127。0。0。1", "１２７.0.0.1", "①②⑦.0.0.1", "127%2e0%2e0%2e1", "%31%32%37.0.0.1", "[::ffff:127.0.0.1", "[127.0.0.1]", "0", "localhost.", "ⓛocalhost",
+		"0x7f.1", "0177.0.0.1", "2130706433", "0x7f000001", "017700000001", "127.0.0.1.", "127.0.0.1..",
+		"127%2e0%2e0%2e1", "%31%32%37.0.0.1", "[::ffff:127.0.0.1", "[127.0.0.1]", "0", "localhost.", "ⓛocalhost",
 	} {
 		rawURL := "http://" + host + port + "/"
 		results := f.FetchAll(t.Context(), []string{rawURL})

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -88,11 +89,19 @@ func TestAGarbledAnswerOnAReusedConnectionIsTriedAgain(t *testing.T) {
 	}
 }
 
-// A request without a body goes another way with the own client.
+// garbledStarts are answers that do not begin as one: bytes that came late.
+var garbledStarts = []string{"no HTTP", "bytes before", "a line"}
+
+// A request without a body goes another way with the own client. It needs no other attempt where
+// the bytes cannot be those of an answer.
 func TestAGarbledAnswerToARequestWithoutABodyIsTriedAgain(t *testing.T) {
 	for name, garbled := range garbledAnswers {
 		for kind, client := range clients(t) {
 			for method, attempts := range map[string]int{"GET": 2, "DELETE": 2, "POST": 1} {
+				isGood := attempts == 2
+				if kind == "own" && slices.Contains(garbledStarts, name) {
+					attempts = 1
+				}
 				t.Run(name+"/"+kind+"/"+method, func(t *testing.T) {
 					target, conns := garbledOnReuse(t, garbled)
 					f := fetchtest.NewFetcher(t, fetch.WithClient(client), fetch.WithRetries(2), fetchtest.WithoutBackOff)
@@ -103,7 +112,7 @@ func TestAGarbledAnswerToARequestWithoutABodyIsTriedAgain(t *testing.T) {
 					if r.Attempts != attempts {
 						t.Errorf("%d attempts, want %d: %v", r.Attempts, attempts, r.Err)
 					}
-					if attempts == 2 && (string(r.Body) != "good" || conns.Load() != 2) || attempts == 1 && !errors.Is(r.Err, fetch.ErrProtocol) {
+					if isGood && (string(r.Body) != "good" || conns.Load() != 2) || !isGood && !errors.Is(r.Err, fetch.ErrProtocol) {
 						t.Errorf("got %q over %d connections: %v", r.Body, conns.Load(), r.Err)
 					}
 				})

@@ -3,7 +3,6 @@ package neighbours_test
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -11,33 +10,23 @@ import (
 	"github.com/batchhttp/fetch/internal/promises/fetchtest"
 )
 
-// ownClientLooks tells that the own client looks for bytes behind an answer before it uses the
-// connection again. Set it when that is so: these tests run with it, or where the variable is set.
-const (
-	ownClientLooks    = false
-	neighbourVariable = "FETCH_NEIGHBOURS"
-)
-
-const whyExpectedToFail = "expected to fail: the own client is net/http's Transport, which gives a connection back before it has looked for more bytes " +
-	"than the answer has; set " + neighbourVariable + "=1 to see it, and the constant ownClientLooks when it is mended"
-
-func needsOwnClientThatLooks(t *testing.T) {
-	t.Helper()
-	if !ownClientLooks && os.Getenv(neighbourVariable) == "" {
-		t.Skip(whyExpectedToFail)
+// urlCount makes 105,000 URLs of all cases together.
+func urlCount() int {
+	if testing.Short() {
+		return 250
 	}
+	return 2500
 }
 
 var slots = []int{1, 8, 64}
 
 // Each server answers all URLs in its unclean way. None may hurt another.
 func TestUncleanAnswersHurtNoNeighbour(t *testing.T) {
-	needsOwnClientThatLooks(t)
-	quiet(t)
+	nothingIsLogged(t)
 	for _, u := range uncleans {
 		for _, n := range slots {
 			t.Run(fmt.Sprintf("%s/%d slots", u.name, n), func(t *testing.T) {
-				checkNeighbours(t, &u, n, 3000, func(int) bool { return true })
+				checkNeighbours(t, &u, n, urlCount(), func(int) bool { return true })
 			})
 		}
 	}
@@ -45,12 +34,11 @@ func TestUncleanAnswersHurtNoNeighbour(t *testing.T) {
 
 // A tenth of the URLs are answered so, and the others clean.
 func TestCleanURLsBesideUncleanOnesAreNotHurt(t *testing.T) {
-	needsOwnClientThatLooks(t)
-	quiet(t)
+	nothingIsLogged(t)
 	for _, u := range uncleans {
 		for _, n := range slots {
 			t.Run(fmt.Sprintf("%s/%d slots", u.name, n), func(t *testing.T) {
-				checkNeighbours(t, &u, n, 3600, func(i int) bool { return i%10 == 0 }, fetch.WithRetries(3))
+				checkNeighbours(t, &u, n, urlCount(), func(i int) bool { return i%10 == 0 }, fetch.WithRetries(3))
 			})
 		}
 	}

@@ -2,6 +2,7 @@ package neighbours_test
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"log"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,4 +81,34 @@ func (u *unclean) serve(t testing.TB) string {
 func quiet(t testing.TB) {
 	log.SetOutput(io.Discard)
 	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+}
+
+// nothingIsLogged fails the test if a line comes to the process's log, where net/http writes the
+// bytes of a server that nobody asked for.
+func nothingIsLogged(t testing.TB) {
+	var lines lockedBuffer
+	log.SetOutput(&lines)
+	t.Cleanup(func() {
+		log.SetOutput(os.Stderr)
+		if text := lines.String(); text != "" {
+			t.Errorf("logged: %.300s", text)
+		}
+	})
+}
+
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
 }

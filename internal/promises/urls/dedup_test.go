@@ -21,9 +21,11 @@ var alike = [][]string{
 	{"http://h/?"}, {"http://h/?q"},
 	{"https://h", "https://h:443/"},
 	{"http://h:443/"},
-	{"http://u@h/"}, {"http://U@h/"}, {"http://u:p@h/"},
+	{"http://u@h/", "http://u:@h/"}, {"http://U@h/"}, {"http://u:p@h/"},
 	{"http://[::1]", "http://[0::1]:80/"},
-	{"http://127.0.0.1/", "http://127.1", "http://[::ffff:127.0.0.1]"},
+	{"http://127.0.0.1/", "http://127.1", "http://[::ffff:127.0.0.1]", "http://１２７。0.0.1"},
+	{"http://xn--bcher-kva.example/", "http://bücher.example", "http://BÜCHER.example:80/", "http://b%C3%BCcher。example/#x"},
+	{"http://bücher.example:81/", "http://xn--bcher-kva.example:81"},
 }
 
 func TestDedupComparesWhatIsSent(t *testing.T) { synctest.Test(t, testDedup) }

@@ -1,7 +1,14 @@
 package urls_test
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/url"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -62,6 +69,114 @@ func TestALocationLeadsToWhatWasMeant(t *testing.T) {
 				t.Errorf("FinalURL is %q, %v; sent %v", r.FinalURL, r.Err, sent)
 			}
 		})
+	}
+}
+
+// The base of a Location is the target URI of the request (RFC 9112, section 3.3): an Opaque and the
+// * of OPTIONS are not the Path of their URL. want is the target, or "" for ErrRedirect.
+func TestARelativeLocationAfterAnOddTarget(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		u        url.URL
+		location string
+		want     string
+	}{
+		{"all of the server", url.URL{Path: "*"}, "x", "/x"},
+		{"all of the server", url.URL{Path: "*"}, "/x", "/x"},
+		{"all of the server", url.URL{Path: "*"}, "?q", "/?q"},
+		{"all of the server", url.URL{Path: "*"}, "#f", "/"},
+		{"all of the server", url.URL{Path: "*"}, "../x", "/x"},
+		{"all of the server, opaque", url.URL{Opaque: "*"}, "x", "/x"},
+		{"all of the server, opaque", url.URL{Opaque: "*"}, "?q", "/?q"},
+		{"all of the server, opaque", url.URL{Opaque: "*"}, "#f", "/"},
+		{"an opaque path", url.URL{Opaque: "/a/b%2Fc"}, "x", "/a/x"},
+		{"an opaque path", url.URL{Opaque: "/a/b%2Fc"}, "?q", "/a/b%2Fc?q"},
+		{"an opaque path", url.URL{Opaque: "/a/b%2Fc", RawQuery: "p"}, "#f", "/a/b%2Fc?p"},
+		{"an opaque path", url.URL{Opaque: "/a/b/c"}, "../x", "/a/x"},
+		{"an opaque path", url.URL{Opaque: "/a/b", Path: "/p/q/r", RawQuery: "p"}, "x", "/a/x"},
+		{"an opaque path", url.URL{Opaque: "/a/b"}, "/x", "/x"},
+		{"an opaque query", url.URL{Opaque: "/a/b?c/d"}, "x", "/a/x"},
+		{"an opaque query", url.URL{Opaque: "/a/b?c/d"}, "?q", "/a/b?q"},
+		{"an opaque query", url.URL{Opaque: "/a/b?c/d", RawQuery: "e"}, "#f", "/a/b?c/d?e"},
+		{"an opaque backslash", url.URL{Opaque: `/a/b\c`}, "?q", "/a/b%5Cc?q"},
+		{"an opaque backslash", url.URL{Opaque: `/a/b\..\c`}, "x", "/a/x"},
+		{"the opaque host", url.URL{Opaque: "//HOST/a/b"}, "x", "/a/x"},
+		{"the opaque host", url.URL{Opaque: "//HOST/a/b", RawQuery: "p"}, "#f", "/a/b?p"},
+		{"the opaque host", url.URL{Opaque: "//HOST"}, "x", "/x"},
+		{"the opaque host", url.URL{Opaque: "//HOST"}, "?q", "/?q"},
+		{"an opaque URL", url.URL{Opaque: "http://HOST/a/b"}, "x", "/a/x"},
+		{"another opaque host", url.URL{Opaque: "//other.example/a/b"}, "x", ""},
+		{"another opaque host", url.URL{Opaque: "//other.example/a/b"}, "/x", ""},
+		{"another opaque host", url.URL{Opaque: "//other.example/a/b"}, "?q", ""},
+		{"another opaque host", url.URL{Opaque: "//other.example/a/b"}, "//HOST/x", "/x"},
+		{"another opaque host", url.URL{Opaque: "//other.example/a/b"}, "http://HOST/x", "/x"},
+		{"another opaque URL", url.URL{Opaque: "https://HOST/a/b"}, "x", ""},
+		{"another opaque URL", url.URL{Opaque: "ftp://HOST/a/b"}, "x", ""},
+		{"an empty query", url.URL{Path: "/a", ForceQuery: true}, "#f", "/a?"},
+	} {
+		for _, status := range []string{"302", "307"} {
+			var heads []string
+			var mu sync.Mutex
+			rawURL := fetchtest.Listen(t, func(conn net.Conn, head string) {
+				mu.Lock()
+				defer mu.Unlock()
+				heads = append(heads, head)
+				if len(heads) > 1 {
+					io.WriteString(conn, fetchtest.WithLength("ok"))
+					return
+				}
+				location := strings.ReplaceAll(test.location, "HOST", conn.LocalAddr().String())
+				io.WriteString(conn, "HTTP/1.1 "+status+" Moved\r\nLocation: "+location+"\r\nContent-Length: 0\r\n\r\n")
+			})
+			host := strings.TrimPrefix(rawURL, "http://")
+			u := test.u
+			u.Scheme, u.Host, u.Opaque = "http", host, strings.ReplaceAll(u.Opaque, "HOST", host)
+			req := &http.Request{Method: "OPTIONS", URL: &u, Header: http.Header{}}
+			r := fetchtest.SendOne(t, req)
+			what := fmt.Sprintf("%s of %s %q, %s %s", status, test.name, u.RequestURI(), status, test.location)
+			if test.want == "" {
+				if !errors.Is(r.Err, fetch.ErrRedirect) || len(heads) != 1 || r.StatusCode == 0 {
+					t.Errorf("%s: %d requests, %v", what, len(heads), r.Err)
+				}
+				continue
+			}
+			if r.Err != nil || len(heads) != 2 || strings.Fields(heads[1])[1] != test.want || !strings.Contains(heads[1], "\r\nHost: "+host+"\r\n") {
+				t.Errorf("%s: %v; sent %q", what, r.Err, heads)
+				continue
+			}
+			_, rest, _ := strings.Cut(heads[1], "\r\nReferer: ")
+			referer, _, _ := strings.Cut(rest, "\r\n")
+			if from, err := url.Parse(referer); err != nil || from.Scheme != "http" && from.Scheme != "https" || from.Host == "" || from.Path == "/*" {
+				t.Errorf("%s: the Referer is %q", what, referer)
+			}
+		}
+	}
+}
+
+// A server chooses a Location, and nothing ends the reading of one: it must not take long. A path
+// was copied for each dot segment, and Punycode takes the square of the length of a name.
+func TestALongLocationIsReadAtOnce(t *testing.T) {
+	const n = 1 << 14
+	var letters strings.Builder
+	for i := range n {
+		letters.WriteRune(rune(0x4e00 + i))
+	}
+	for _, test := range []struct{ name, location, want string }{
+		{"dot segments", "/" + strings.Repeat("a/", n) + strings.Repeat("../", n) + "x", "http://a.example/x"},
+		{"dot segments behind a long one", "/" + strings.Repeat("a", n) + strings.Repeat("/b/..", n), "http://a.example/" + strings.Repeat("a", n) + "/"},
+		{"a name", "http://" + letters.String() + "/", ""},
+		{"a Host of many numbers", "http://" + strings.Repeat("1.", n) + "1/", "http://" + strings.Repeat("1.", n) + "1/"},
+	} {
+		var r fetch.Result
+		took := fetchtest.Allocated(func() {
+			r = fetchtest.GetOne(t, "http://a.example/b", fetch.WithMaxRedirects(1), fetchtest.Over(movedOnce(test.location)))
+		})
+		if test.want == "" && !errors.Is(r.Err, fetch.ErrRedirect) || test.want != "" && (r.Err != nil || r.FinalURL != test.want) {
+			t.Errorf("%s: %.80q, %v", test.name, r.FinalURL, r.Err)
+		}
+		if took > 8<<20 {
+			t.Errorf("%s: %d bytes were allocated", test.name, took)
+		}
 	}
 }
 

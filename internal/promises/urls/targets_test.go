@@ -1,6 +1,7 @@
 package urls_test
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -131,6 +132,68 @@ func TestFinalURLIsWhatWasSentWithoutARedirectToo(t *testing.T) {
 				t.Errorf("FinalURL is %q, URL %q, %v", r.FinalURL, r.URL, r.Err)
 			}
 		})
+	}
+}
+
+// Only OPTIONS asks for all of a server (RFC 9112, section 3.2.4). Otherwise * is the path that the text
+// of the URL has.
+func TestAStarIsAPathButForOptions(t *testing.T) {
+	for method, want := range map[string]string{"OPTIONS": "*", "GET": "/*", "": "/*", "HEAD": "/*", "POST": "/*"} {
+		w := newWire(t, nil)
+		req := &http.Request{Method: method, URL: &url.URL{Scheme: "http", Host: w.host(), Path: "*"}, Header: http.Header{}}
+		r := fetchtest.SendOne(t, req)
+		if r.Err != nil || r.FinalURL != w.rawURL+strings.TrimPrefix(want, "*") {
+			t.Errorf("%s: FinalURL %q, %v", method, r.FinalURL, r.Err)
+		}
+		if heads := w.take(); len(heads) != 1 || strings.Fields(heads[0])[1] != want {
+			t.Errorf("%s: sent %q", method, heads)
+		}
+		r = fetchtest.SendOne(t, fetchtest.NewRequest(t, cmp.Or(method, "GET"), w.rawURL, nil), fetch.WithRequestFunc(func(r *http.Request) error {
+			r.URL = req.URL
+			return nil
+		}))
+		if heads := w.take(); r.Err != nil || len(heads) != 1 || strings.Fields(heads[0])[1] != want {
+			t.Errorf("%s by a RequestFunc: %v, sent %q", method, r.Err, heads)
+		}
+	}
+}
+
+// An Opaque goes out as it is, and no request target has a fragment.
+func TestAnOpaqueWithAFragmentIsInvalid(t *testing.T) {
+	for _, opaque := range []string{"/a#b", "/#", "//HOST/a#b", "http://HOST/?q#" + fetchtest.Canary} {
+		w := newWire(t, nil)
+		u := &url.URL{Scheme: "http", Host: w.host(), Opaque: strings.ReplaceAll(opaque, "HOST", w.host())}
+		r := fetchtest.SendOne(t, &http.Request{URL: u, Header: http.Header{}})
+		checkRefused(t, w, r)
+		if r.Attempts != 0 {
+			t.Errorf("%q took %d attempts", opaque, r.Attempts)
+		}
+		r = fetchtest.GetOne(t, w.rawURL, fetch.WithRequestFunc(func(req *http.Request) error {
+			req.URL = u
+			return nil
+		}))
+		checkRefused(t, w, r)
+		fetchtest.CheckNoSecret(t, []fetch.Result{r})
+	}
+}
+
+// It is a URL for a request target too that is none (RFC 9112, section 3.3).
+func TestFinalURLIsTheURLThatWasAskedFor(t *testing.T) {
+	for _, test := range []struct {
+		u    url.URL
+		want string // of OPTIONS
+	}{
+		{url.URL{Path: "*"}, "http://h"},
+		{url.URL{Opaque: "*"}, "http://h"},
+		{url.URL{Opaque: "/a%2Fb", RawQuery: "c"}, "http://h/a%2Fb?c"},
+		{url.URL{Opaque: "//other.example/a", RawQuery: "c"}, "http://other.example/a?c"},
+		{url.URL{Opaque: "http://other.example/a", RawQuery: "c"}, "http://other.example/a?c"},
+	} {
+		test.u.Scheme, test.u.Host = "http", "h"
+		r := fetchtest.SendOne(t, &http.Request{Method: "OPTIONS", URL: &test.u, Header: http.Header{}}, fetchtest.Over(fetchtest.AtOnce))
+		if r.Err != nil || r.FinalURL != test.want {
+			t.Errorf("%q: %q, %v", test.u.RequestURI(), r.FinalURL, r.Err)
+		}
 	}
 }
 
