@@ -40,9 +40,15 @@
 // busy, slow or dead host does not hold up another. A host without a limit of its
 // own gets at most half the slots while another host has something to do.
 //
+// Nor do many dead hosts. When hosts that have not answered for ten times as long as answers
+// usually take hold half the slots, then neither they nor new hosts get more while a host that
+// answers has something to do. The dead and the new get all slots that are not used otherwise.
+//
 // Batches that run on one Fetcher at the same time take turns. Within a batch
-// the oldest URL goes first, unless the limits and the response times of a host
-// decide when the whole batch ends: such a host is served before the others.
+// the oldest URL goes first, with two exceptions. If the limits and the response times of a host
+// decide when the whole batch ends, it is served before the others. And a batch with more hosts
+// than slots begins at both ends, until it is known whether the first hosts answer, so that a
+// row of dead ones cannot take all slots.
 //
 // Redirects are requests like any other: each waits for the limits of the
 // host that it leads to.

@@ -146,9 +146,7 @@ func (h hosts) reviewQuotaLocked(now time.Time, host *sched.Host) {
 			fits = fits && lane.Owner.(*batch).fits(reset)
 		}
 	}
-	if !fits {
-		host.Overrule(now)
-	}
+	host.Overrule(now, !fits)
 }
 
 // pausedLocked ends the jobs that wait for a host if its pause is too long for them, or if it
@@ -184,14 +182,14 @@ func (h hosts) pauseLocked(now time.Time, key string, b *batch) *fault.HostPause
 		return &fault.HostPaused{Host: key, Until: until}
 	}
 	if _, reset := host.Quota(now); !reset.IsZero() && !b.fits(reset) {
-		host.Overrule(now)
+		host.Overrule(now, true)
 	}
 	return nil
 }
 
 // outcomeOf returns a report as the scheduler understands it.
 func outcomeOf(r *job.Report) sched.Outcome {
-	o := sched.Outcome{Quota: sched.Quota(r.Quota)}
+	o := sched.Outcome{Quota: sched.Quota(r.Quota), Answered: r.Answer != job.None}
 	switch r.Answer {
 	case job.Accepted:
 		o.Verdict = sched.Accepted

@@ -198,7 +198,7 @@ func TestAQuotaThatIsOverruledHoldsNothingBack(t *testing.T) {
 	h.starts(10)
 	h.tells(0, 10, time.Hour)
 	h.starts(0)
-	h.s.Host("host").Overrule(h.now)
+	h.s.Host("host").Overrule(h.now, true)
 	h.starts(1)
 	if left, reset := h.s.Host("host").Quota(h.now); left != 0 || reset != start.Add(time.Hour) {
 		t.Errorf("%d left until %v", left, reset)

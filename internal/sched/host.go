@@ -22,13 +22,17 @@ type Host struct {
 	queues int    // in that list, and one for each Keep without Release
 	// parked has the queues that wait for this host, by their lane's virtual
 	// time when they were parked, which is never later than the present one.
-	parked  heap[uint64, *queue]
-	opening item[*Host]   // in sched.opening
-	open    item[*Host]   // in sched.open
-	asked   bool          // for a permit
-	permit  bool          // it has one; it is in sched.granted
-	idle    *list.Element // in sched.idle
-	rested  time.Time     // when it became idle
+	parked   heap[uint64, *queue]
+	opening  item[*Host] // in sched.opening
+	open     item[*Host] // in sched.open
+	expected item[*Host] // in sched.expected
+	standing standing
+	silent   bool          // it is in sched.hushed
+	since    time.Time     // the last answer, or the first start since nothing was in flight
+	asked    bool          // for a permit
+	permit   bool          // it has one; it is in sched.granted
+	idle     *list.Element // in sched.idle
+	rested   time.Time     // when it became idle
 
 	throttle  throttle
 	allowance allowance
@@ -59,10 +63,12 @@ func (h *Host) Quota(now time.Time) (left int, reset time.Time) {
 	return h.allowance.left(h.inFlight), h.allowance.reset
 }
 
-// Overrule lets requests start although nothing may be left of the host's quota.
-func (h *Host) Overrule(now time.Time) {
-	h.allowance.advice = true
-	h.settle(now)
+// Overrule says whether requests may start although nothing is left of the host's quota.
+func (h *Host) Overrule(now time.Time, may bool) {
+	if h.allowance.advice != may {
+		h.allowance.advice = may
+		h.rerank(now)
+	}
 }
 
 // Refusing returns when the host first throttled a request since it last accepted one;
@@ -129,7 +135,7 @@ func later(a, b time.Time) time.Time {
 
 // admits reports whether a request can start now without more than the share.
 func (h *Host) admits(now time.Time) bool {
-	return h.room() && !h.hasAsked() && !h.atShare() && !h.opens(now).After(now)
+	return h.room() && !h.hasAsked() && !h.silent && !h.atShare() && !h.opens(now).After(now)
 }
 
 // bounded reports whether the host can be done later than the slots alone would
@@ -190,7 +196,7 @@ func (h *Host) settle(now time.Time) {
 		return
 	}
 	s.opening.remove(&h.opening)
-	if h.hasAsked() || h.atShare() {
+	if h.hasAsked() || h.silent || h.atShare() {
 		// nextGranted or overShare look for it.
 		s.open.remove(&h.open)
 		return
@@ -235,7 +241,9 @@ func (h *Host) park(q *queue) {
 func (h *Host) start(now time.Time) (allowed bool) {
 	allowed = h.allowance.start(now, h.started, h.inFlight)
 	h.started++
-	h.inFlight++
+	if h.inFlight++; h.inFlight == 1 {
+		h.await(now)
+	}
 	h.bucket.take(now)
 	h.throttle.start(now, h.inFlight)
 	if h.limit == 0 && h.inFlight == h.sched.share {
@@ -253,6 +261,7 @@ func (h *Host) finish(now time.Time, t Task, o Outcome) {
 	h.sample(now.Sub(t.Started))
 	h.allowance.finish(now, o, t.number, h.started, h.inFlight)
 	h.throttle.finish(now, h, t, o)
+	h.hear(now, t, o.answered())
 }
 
 // matters reports whether forgetting the host would change what may start.

@@ -6,7 +6,7 @@ import (
 )
 
 // A Lane has the tasks of one batch. Free slots go to lanes in turn; within a
-// lane the oldest task goes first, but for those of a critical host.
+// lane the oldest task goes first, but for critical, silent and some new hosts.
 type Lane struct {
 	// Owner is for the owner of the scheduler.
 	Owner any
@@ -19,14 +19,18 @@ type Lane struct {
 	turn   item[*Lane] // in sched.lanes, while a queue is ready
 
 	queues map[string]*queue
-	era    int // the evictions so far
-	ready  heap[int, *queue]
+	era    int                          // the evictions so far
+	ready  [standings]heap[int, *queue] // by the oldest
 	// known and unknown have the ready queues of hosts that can be critical, by
 	// their own lower bound, negated: in seconds where it is known how long
 	// requests take, else in requests.
 	known, unknown heap[float64, *queue]
 	work           float64 // slot seconds that are left, of the hosts that have been timed
 	unknownTasks   int     // tasks left of the others
+
+	silent    int  // slots that silent hosts hold
+	exploring bool // no head has been answered
+	heads     int  // in flight: oldest tasks of new hosts
 
 	last int // the greatest place so far
 
@@ -182,24 +186,97 @@ func (l *Lane) next() uint64 { return l.served<<24 | l.number&(1<<24-1) }
 // enter takes the lane into the turns when a queue of it has become ready.
 func (l *Lane) enter() {
 	if !l.turn.queued() && !l.closed {
-		l.sched.lanes.put(l.next(), &l.turn)
+		l.sched.lanes.put(l.turnKey(), &l.turn)
 	}
 }
 
 func (l *Lane) leave() {
-	if l.ready.len() == 0 {
+	if l.ready[answering].len()+l.ready[unheard].len()+l.ready[mute].len() == 0 {
 		l.sched.lanes.remove(&l.turn)
 	}
+	l.place()
+}
+
+// place brings the lane's turn up to date.
+func (l *Lane) place() {
+	if l.turn.queued() {
+		l.sched.lanes.put(l.turnKey(), &l.turn)
+	}
+}
+
+// turnKey is the lane's key in sched.lanes. A lane in doubt without a host that answers comes
+// after all others.
+func (l *Lane) turnKey() uint64 {
+	if l.doubts() && l.ready[answering].len() == 0 {
+		return l.next() | 1<<63
+	}
+	return l.next()
+}
+
+// doubts reports whether silent hosts hold half the slots.
+func (l *Lane) doubts() bool { return l.silent >= l.sched.share }
+
+// doubt adds slots that silent hosts hold.
+func (l *Lane) doubt(slots int) {
+	l.silent += slots
+	l.place()
 }
 
 // pick returns the queue that is to be served next: that of a critical host,
 // or the one with the oldest task. The lane must have a ready queue.
 func (l *Lane) pick() *queue {
-	if q := l.critical(); q != nil {
+	if q := l.critical(); q != nil && (!l.doubts() || q.standing == answering) {
 		return q
 	}
-	_, q := l.ready.min()
+	known, fresh := &l.ready[answering], &l.ready[unheard]
+	switch {
+	case known.len() > 0 && (l.doubts() || fresh.len() == 0 || known.entries[0].key < fresh.entries[0].key):
+		_, q := known.min()
+		return q
+	case fresh.len() > 0 && (l.doubts() || l.explores()):
+		return newest(fresh)
+	case fresh.len() > 0:
+		_, q := fresh.min()
+		return q
+	}
+	_, q := l.ready[mute].min()
 	return q
+}
+
+// newest returns about the newest of some queues: the greatest of those at the end of their heap,
+// where the great ones are.
+func newest(queues *heap[int, *queue]) *queue {
+	last := queues.entries[max(0, queues.len()-256):]
+	best := last[0]
+	for _, e := range last[1:] {
+		if e.key > best.key {
+			best = e
+		}
+	}
+	return best.item.value
+}
+
+// explores reports whether the next new host is not to be the oldest. Only broad lists have
+// enough to choose from, of hosts with few tasks each: a host with many can decide when all is done.
+func (l *Lane) explores() bool {
+	hosts := l.ready[unheard].len()
+	return l.exploring && l.heads >= l.sched.share && hosts >= l.sched.slots && l.unknownTasks <= 2*hosts+l.sched.slots
+}
+
+// startHead counts a start of the oldest task of a new host, and reports whether it is one.
+func (l *Lane) startHead(q *queue) bool {
+	if !l.exploring || q.host.standing != unheard || q.ready.index != 1 {
+		return false
+	}
+	l.heads++
+	return true
+}
+
+func (l *Lane) finishHead(answered bool) {
+	l.heads--
+	if answered {
+		l.exploring = false
+	}
 }
 
 // unknownFactor is by how much a host that has not been timed yet may be slower than

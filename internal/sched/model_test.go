@@ -30,8 +30,10 @@ type modelHost struct {
 	limits   Limits
 	bucket   *modelBucket
 	inFlight int
-	throttle throttle // by look
-	paced    bool     // ever
+	throttle throttle // by look, as are the two below
+	silent   bool
+	standing standing
+	paced    bool // ever
 }
 
 type modelLane struct {
@@ -44,6 +46,8 @@ type modelLane struct {
 	held    bool
 	exempt  int
 	dropped bool
+
+	doubts, explores bool // by look
 }
 
 type modelTask struct {
@@ -93,6 +97,8 @@ func (m *model) bounded(host string) bool {
 	return h.limits.Concurrency > 0 && h.limits.Concurrency < m.slots || h.limits.Rate > 0 || h.paced
 }
 
+func (m *model) comesLast(host string) bool { return m.atShare(host) || m.hosts[host].silent }
+
 func (m *model) atShare(host string) bool {
 	h := m.hosts[host]
 	return h.limits.Concurrency == 0 && h.inFlight >= max(1, m.slots/2)
@@ -117,10 +123,14 @@ func (m *model) opens(l *modelLane, t *modelTask) (time.Time, bool) {
 
 // look takes note of the throttles, which a start changes.
 func (m *model) look() {
+	m.s.advance(m.now)
+	for _, l := range m.lanes {
+		l.doubts, l.explores = l.lane.doubts(), l.lane.exploring
+	}
 	for key, h := range m.hosts {
-		h.throttle = throttle{}
+		h.throttle, h.silent, h.standing = throttle{}, false, unheard
 		if known := m.s.hosts[key]; known != nil {
-			h.throttle = known.throttle
+			h.throttle, h.silent, h.standing = known.throttle, known.silent, known.standing
 			if known.throttle.lesson != nil {
 				lesson := *known.throttle.lesson
 				h.throttle.lesson = &lesson
@@ -166,7 +176,8 @@ func (m *model) earliest() (first time.Time, ok bool) {
 
 // checkOrder reports why the task of lane l was not the one to start now.
 func (m *model) checkOrder(l *modelLane, started *modelTask) error {
-	over := m.atShare(started.host)
+	over := m.comesLast(started.host)
+	standing := m.hosts[started.host].standing
 	for _, t := range l.waiting {
 		if t.host == started.host && t.place < started.place && !t.due.After(m.now) {
 			return fmt.Errorf("place %d of the same queue is older", t.place)
@@ -174,12 +185,16 @@ func (m *model) checkOrder(l *modelLane, started *modelTask) error {
 	}
 	for _, other := range m.lanes {
 		for _, t := range other.waiting {
-			if !m.must(other, t) || m.atShare(t.host) && !over {
+			if !m.must(other, t) || m.comesLast(t.host) && !over {
 				continue
 			}
 			switch {
-			case over && !m.atShare(t.host):
-				return fmt.Errorf("the host has its share, and %s can start", t.host)
+			case over && !m.comesLast(t.host):
+				return fmt.Errorf("the host has its share or is silent, and %s can start", t.host)
+			case l.doubts && standing != answering && m.hosts[t.host].standing == answering:
+				return fmt.Errorf("the lane is in doubt, and %s can start", t.host)
+			case l.doubts || l.explores || other.doubts || standing != m.hosts[t.host].standing:
+				continue
 			case other.served < l.served:
 				return fmt.Errorf("lane %v has been served %d times, lane %v only %d", l.lane.Owner, l.served, other.lane.Owner, other.served)
 			case !over && other == l && t.place < started.place && !m.bounded(started.host):
@@ -722,9 +737,14 @@ func consistent(s *Scheduler, now time.Time, lanes []*Lane, flying []Task) error
 	heapOK(&s.opening, expect)
 	heapOK(&s.open, expect)
 	heapOK(&s.delayed, expect)
+	heapOK(&s.expected, expect)
 	turns, dues := 0, 0
 	for _, l := range lanes {
-		heapOK(&l.ready, expect)
+		readyQueues := 0
+		for i := range l.ready {
+			heapOK(&l.ready[i], expect)
+			readyQueues += l.ready[i].len()
+		}
 		heapOK(&l.known, expect)
 		heapOK(&l.unknown, expect)
 		heapOK(&l.shelf, expect)
@@ -740,9 +760,10 @@ func consistent(s *Scheduler, now time.Time, lanes []*Lane, flying []Task) error
 			}
 			queues[q] = true
 		}
-		expect(l.turn.queued() == (l.ready.len() > 0 && !l.closed), "lane", l.Owner, "has a turn:", l.turn.queued(), "ready queues:", l.ready.len())
+		expect(l.turn.queued() == (readyQueues > 0 && !l.closed), "lane", l.Owner, "has a turn:", l.turn.queued(), "ready queues:", readyQueues)
 		if l.turn.queued() {
 			turns++
+			expect(s.lanes.entries[l.turn.index-1].key == l.turnKey(), "turn of lane", l.Owner)
 		}
 		expect(l.held || l.closed || l.shelf.len() == 0, "lane", l.Owner, "is not held, but something is on its shelf")
 		if l.shelf.len() > 0 {
@@ -777,7 +798,8 @@ func consistent(s *Scheduler, now time.Time, lanes []*Lane, flying []Task) error
 		if q.ready.queued() {
 			sum.ready++
 			places++
-			expect(l.ready.entries[q.ready.index-1].key == q.oldest(), "ready key of", h.key)
+			expect(q.standing == h.standing, "queue of", h.key, "is ready as", q.standing)
+			expect(l.ready[q.standing].entries[q.ready.index-1].key == q.oldest(), "ready key of", h.key)
 		}
 		if q.parked.queued() {
 			sum.parked++
@@ -803,8 +825,22 @@ func consistent(s *Scheduler, now time.Time, lanes []*Lane, flying []Task) error
 		expect(math.Abs(work[l]-l.work) < 1e-6, "work of lane", l.Owner, "is", l.work, "not", work[l])
 		expect(unknown[l] == l.unknownTasks, "tasks of unknown hosts")
 	}
-	full := 0
+	for _, l := range lanes {
+		silent := 0
+		for q := range queues {
+			if q.lane == l && q.host.silent {
+				silent += q.inFlight
+			}
+		}
+		expect(silent == l.silent, "silent hosts hold", silent, "slots of lane", l.Owner, "not", l.silent)
+	}
+	full, hushed := 0, 0
 	for h, sum := range hosts {
+		if h.silent {
+			hushed++
+		}
+		expect(h.silent == slices.Contains(s.hushed, h), "host", h.key, "is silent:", h.silent)
+		expect((h.inFlight > 0 && !h.silent) == h.expected.queued(), "of host", h.key, "an answer is expected:", h.expected.queued())
 		heapOK(&h.parked, expect)
 		expect(!h.open.queued() || !h.opening.queued(), "host", h.key, "is both open and opening")
 		for _, e := range h.parked.entries {
@@ -833,9 +869,9 @@ func consistent(s *Scheduler, now time.Time, lanes []*Lane, flying []Task) error
 			key := s.opening.entries[h.opening.index-1].key
 			expect(time.Duration(key-s.nanos(at)).Abs() <= slack || key < s.nanos(now), "host", h.key, "opens at", key, "not at", s.nanos(at))
 		}
-		expect(!waits || at.After(now) || h.atShare() || h.open.queued() || h.opening.queued(), "host", h.key, "can start, but nobody is told")
+		expect(!waits || at.After(now) || h.atShare() || h.silent || h.open.queued() || h.opening.queued(), "host", h.key, "can start, but nobody is told")
 	}
-	expect(full == len(s.full), "full")
+	expect(full == len(s.full) && hushed == len(s.hushed), "full or hushed")
 	expect(s.idle.Len() <= len(s.hosts), "idle")
 	if errs != nil {
 		return fmt.Errorf("%s", fmt.Sprintln(errs...))

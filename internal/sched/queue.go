@@ -17,7 +17,8 @@ type queue struct {
 	delayed  int
 	inFlight int
 
-	ready    item[*queue] // in lane.ready
+	ready    item[*queue] // in lane.ready, by standing
+	standing standing     // of the host when it became ready
 	critical item[*queue] // in lane.known or lane.unknown
 	measured bool         // whether critical is in lane.known
 	parked   item[*queue] // in host.parked
@@ -243,7 +244,12 @@ func (q *queue) makeReady() {
 // rank brings the queue's keys in the lane's heaps up to date.
 func (q *queue) rank() {
 	l := q.lane
-	l.ready.put(q.oldest(), &q.ready)
+	if q.ready.queued() && q.standing != q.host.standing {
+		l.ready[q.standing].remove(&q.ready)
+	}
+	q.standing = q.host.standing
+	l.ready[q.standing].put(q.oldest(), &q.ready)
+	l.place()
 	if !q.host.bounded() {
 		q.unrank()
 		return
@@ -280,7 +286,7 @@ func (q *queue) unready() {
 		return
 	}
 	q.unrank()
-	q.lane.ready.remove(&q.ready)
+	q.lane.ready[q.standing].remove(&q.ready)
 	q.lane.leave()
 }
 

@@ -8,6 +8,7 @@ package sched
 
 import (
 	"container/list"
+	"iter"
 	"slices"
 	"time"
 
@@ -57,7 +58,12 @@ type Scheduler struct {
 	full    []*Host             // that have at least their share, half the slots: a handful
 
 	firsts firstMean
-	idle   list.List // of *Host that matter although nothing is queued, the longest idle first
+	usual  usual
+	// expected has the hosts with requests in flight that are not silent, by the time when they
+	// will be; hushed has those that are.
+	expected heap[int64, *Host]
+	hushed   []*Host
+	idle     list.List // of *Host that matter although nothing is queued, the longest idle first
 }
 
 // New returns an empty Scheduler.
@@ -86,7 +92,7 @@ func (m *firstMean) add(d time.Duration) {
 // NewLane adds a lane. It costs nothing when it has no tasks.
 func (s *Scheduler) NewLane(owner any) *Lane {
 	s.made++
-	l := &Lane{Owner: owner, sched: s, number: s.made, queues: map[string]*queue{}}
+	l := &Lane{Owner: owner, sched: s, number: s.made, queues: map[string]*queue{}, exploring: true}
 	l.turn.value = l
 	return l
 }
@@ -140,7 +146,8 @@ func (s *Scheduler) addHost(key string, limits Limits) *Host {
 		limit:  limits.Concurrency,
 		bucket: newBucket(limits.Rate, limits.Burst),
 	}
-	h.opening.value, h.open.value = h, h
+	h.opening.value, h.open.value, h.expected.value = h, h, h
+	h.standing = unheard
 	s.hosts[key] = h
 	return h
 }
@@ -188,6 +195,7 @@ type Task struct {
 	queue   *queue
 	number  int  // of the host's starts
 	allowed bool // by the quota that the host has told
+	head    bool // of its lane, when nothing was known of it yet
 }
 
 // Lane returns the lane that the task was pushed to.
@@ -243,21 +251,23 @@ func (s *Scheduler) start(q *queue, now time.Time) Task {
 	l, h := q.lane, q.host
 	s.virtual = max(s.virtual, l.served)
 	l.served = s.virtual + 1
-	if l.turn.queued() {
-		s.lanes.put(l.next(), &l.turn)
-	}
+	l.place()
 	s.inFlight++
 	s.bucket.take(now)
 	if s.config.Permits {
 		s.permits--
 	}
 	s.dropPermit(h)
+	head := l.startHead(q)
 	id := q.pop()
 	q.inFlight++
 	allowed := h.start(now)
+	if h.silent {
+		l.doubt(1)
+	}
 	q.settle(now)
 	h.settle(now)
-	return Task{ID: id, Started: now, queue: q, number: h.started, allowed: allowed}
+	return Task{ID: id, Started: now, queue: q, number: h.started, allowed: allowed, head: head}
 }
 
 // Done takes the slot of a task back.
@@ -265,6 +275,12 @@ func (s *Scheduler) Done(now time.Time, t Task, o Outcome) {
 	q, h := t.queue, t.queue.host
 	s.inFlight--
 	q.inFlight--
+	if h.silent {
+		q.lane.doubt(-1)
+	}
+	if t.head {
+		q.lane.finishHead(o.answered())
+	}
 	h.finish(now, t, o)
 	q.settle(now)
 	h.settle(now)
@@ -315,11 +331,27 @@ func (s *Scheduler) unpark(now time.Time) bool {
 	return s.lanes.len() > 0
 }
 
-// overShare returns a queue of a host that has its share already. It is
+// last yields the hosts that start nothing while others can.
+func (s *Scheduler) last() iter.Seq[*Host] {
+	return func(yield func(*Host) bool) {
+		for _, h := range s.full {
+			if !yield(h) {
+				return
+			}
+		}
+		for _, h := range s.hushed {
+			if !h.atShare() && !yield(h) { // else it is full
+				return
+			}
+		}
+	}
+}
+
+// overShare returns a queue of a host that has its share already, or is silent. It is
 // asked only when no other host can start a request.
 func (s *Scheduler) overShare(now time.Time) *queue {
 	var best *queue
-	for _, h := range s.full {
+	for h := range s.last() {
 		if !h.room() || h.hasAsked() || h.opens(now).After(now) {
 			continue
 		}
@@ -335,6 +367,7 @@ func (s *Scheduler) overShare(now time.Time) *queue {
 
 // advance lets time pass for hosts and delayed tasks.
 func (s *Scheduler) advance(now time.Time) {
+	s.notice(now)
 	for s.delayed.len() > 0 {
 		at, q := s.delayed.min()
 		if at > s.nanos(now) {
@@ -370,7 +403,7 @@ func (s *Scheduler) Next(now time.Time) (at time.Time, ok bool) {
 		nanos, _ := s.delayed.min()
 		consider(s.epoch.Add(time.Duration(nanos)))
 	}
-	if open := s.bucket.opens(now); open.After(now) && (s.lanes.len() > 0 || s.open.len() > 0 || len(s.full) > 0) {
+	if open := s.bucket.opens(now); open.After(now) && (s.lanes.len() > 0 || s.open.len() > 0 || len(s.full)+len(s.hushed) > 0) {
 		consider(open)
 	}
 	return at, ok

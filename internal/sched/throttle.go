@@ -8,7 +8,11 @@ type Outcome struct {
 	// Pause is how long a throttling host asked to wait; 0 is that it did not say.
 	Pause time.Duration
 	Quota Quota
+	// Answered tells that a Neutral request was answered all the same.
+	Answered bool
 }
+
+func (o Outcome) answered() bool { return o.Answered || o.Verdict != Neutral }
 
 // A Verdict is one of Neutral, Accepted and Throttled.
 type Verdict uint8

@@ -575,7 +575,7 @@ func (b *bully) step(outcome func() Outcome) {
 			b.t.Fatalf("a start %v before the end of the pause", until.Sub(b.now))
 		}
 		if b.choose(20) == 0 {
-			b.h.Overrule(b.now)
+			b.h.Overrule(b.now, b.choose(2) == 0)
 		}
 		b.flying = append(b.flying, task)
 		b.check()

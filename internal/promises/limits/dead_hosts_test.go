@@ -1,0 +1,144 @@
+package limits_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/batchhttp/fetch"
+	"github.com/batchhttp/fetch/internal/promises/fetchtest"
+)
+
+// someDead is a transport in which hosts whose name begins with "dead" cannot be connected to, which
+// takes a while. The others answer.
+func someDead(timeout, answer time.Duration) fetchtest.RoundTripFunc {
+	return func(req *http.Request) (*http.Response, error) {
+		if !strings.HasPrefix(req.URL.Host, "dead") {
+			return fetchtest.AnswerAfter(answer)(req)
+		}
+		if err := fetchtest.SleepCtx(req.Context(), timeout); err != nil {
+			return nil, err
+		}
+		return nil, fetchtest.ErrRefused
+	}
+}
+
+// endOfLiving fetches the URLs and returns when the last of a living host was done.
+func endOfLiving(t *testing.T, urls []string, rt fetchtest.RoundTripFunc, opts ...fetch.Option) time.Duration {
+	t.Helper()
+	start := time.Now()
+	var last time.Duration
+	results := fetch.FetchAll(t.Context(), urls, append(opts, fetchtest.Over(func(req *http.Request) (*http.Response, error) {
+		resp, err := rt(req)
+		if err == nil {
+			last = max(last, time.Since(start)) // in a bubble, of one instant at a time
+		}
+		return resp, err
+	}))...)
+	fetchtest.CheckResults(t, urls, results)
+	for _, r := range results {
+		if dead := strings.HasPrefix(r.URL, "http://dead"); dead == (r.Err == nil) {
+			t.Errorf("%s: %v", r.URL, r.Err)
+		}
+	}
+	return last
+}
+
+func TestARowOfDeadNamesDoesNotHoldUpTheLiving(t *testing.T) {
+	for name, c := range map[string]struct{ dead, good, slots int }{
+		"40 before 40, 8 slots":     {40, 40, 8},
+		"200 before 2000, 64 slots": {200, 2000, 64},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var urls []string
+				for i := range c.dead {
+					urls = append(urls, fmt.Sprintf("http://dead%d/", i))
+				}
+				for i := range c.good {
+					urls = append(urls, fmt.Sprintf("http://good%d/", i))
+				}
+				took := endOfLiving(t, urls, someDead(time.Second, 10*time.Millisecond), fetch.WithConcurrency(c.slots))
+				alone := time.Duration((c.good+c.slots-1)/c.slots) * 10 * time.Millisecond
+				t.Logf("the last living one ends at %v, alone at %v", took, alone)
+				if took > 400*time.Millisecond && took > alone*21/10 {
+					t.Errorf("the last living one ends at %v, alone it would at %v", took, alone)
+				}
+			})
+		})
+	}
+}
+
+// The living 90 % have enough to do to use half the slots for as long as it takes to find out
+// who is dead.
+func TestOneDeadHostInTenDoesNotCrowdOutTheLiving(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	const hosts, each, answer = 2000, 25, 50 * time.Millisecond
+	for _, order := range []string{"hosts in turn", "shuffled"} {
+		t.Run(order, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var urls, living []string
+				for i := range each {
+					for h := range hosts {
+						name := "good"
+						if h%10 == 3 {
+							if name = "dead"; i > 2 {
+								continue // of these more is a matter of patience only
+							}
+						}
+						urls = append(urls, fmt.Sprintf("http://%s%d/%d", name, h, i))
+					}
+				}
+				if order == "shuffled" {
+					rand.New(rand.NewPCG(1, 1)).Shuffle(len(urls), func(i, j int) { urls[i], urls[j] = urls[j], urls[i] })
+				}
+				for _, u := range urls {
+					if strings.HasPrefix(u, "http://good") {
+						living = append(living, u)
+					}
+				}
+				rt := someDead(10*time.Second, answer)
+				alone := endOfLiving(t, living, rt)
+				took := endOfLiving(t, urls, rt)
+				t.Logf("the living end at %v, alone at %v: %.2f", took, alone, took.Seconds()/alone.Seconds())
+				if took > alone*21/10 {
+					t.Errorf("the living end at %v, alone at %v", took, alone)
+				}
+			})
+		})
+	}
+}
+
+// A host that is merely new is no suspect.
+func TestABroadListIsNotSlowedDown(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const hosts, slots = 20_000, 64
+		var urls []string
+		var work time.Duration
+		takes := func(u string) time.Duration {
+			return time.Duration((20 + 60*fetchtest.Dice(5, u, 0)) * float64(time.Millisecond))
+		}
+		for i := range hosts {
+			u := fmt.Sprintf("http://host%d/", i)
+			urls = append(urls, u)
+			work += takes(u)
+		}
+		took := endOfLiving(t, urls, func(req *http.Request) (*http.Response, error) {
+			return fetchtest.AnswerAfter(takes(req.URL.String()))(req)
+		}, fetch.WithConcurrency(slots))
+		bound := work / slots
+		t.Logf("took %v, %.4f of the bound", took, took.Seconds()/bound.Seconds())
+		if took > bound*102/100 {
+			t.Errorf("took %v, the bound is %v", took, bound)
+		}
+	})
+}
