@@ -13,10 +13,11 @@ import (
 // event. It shows what only the order of requests decides.
 
 // simulate prints how near each policy comes to the lower bound, what the scheduler of
-// fetch costs at scale, and how it treats a host that refuses.
+// fetch costs at scale, and how it treats hosts that refuse, or are dead.
 func simulate(out io.Writer, urls int) {
 	comparePolicies(out)
 	compareRefusals(out)
+	compareDead(out)
 	measureScale(out, urls)
 }
 

@@ -141,6 +141,8 @@ type ending struct {
 	at   time.Duration
 	host int
 	task sched.Task
+
+	quota sched.Quota // that the answer tells
 }
 
 func (e ends) Len() int           { return len(e) }

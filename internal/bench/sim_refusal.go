@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"text/tabwriter"
 	"time"
@@ -32,22 +33,39 @@ func compareRefusals(out io.Writer) {
 	fmt.Fprintf(out, "A host that takes %d requests a second (burst %[1]d) and answers 429 otherwise: %d URLs, %d attempts each, lower bound 49 s\n\n",
 		refusalRate, refusalURLs, refusalAttempts)
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "policy\tin flight\tRetry-After\t429s\tlost\tseconds\t")
+	fmt.Fprintln(table, "policy\tin flight\tthe host tells\t429s\tlost\tseconds\t")
 	for _, slots := range []int{5, 50, 200} {
 		alone := backOffAlone(slots)
-		fmt.Fprintf(table, "each URL backs off by itself\t%d\tno\t%d\t%d\t%.1f\t\n", slots, alone.answers429, alone.lost, alone.took.Seconds())
-		for _, after := range []time.Duration{0, time.Second} {
-			named := map[bool]string{true: "1 s", false: "no"}[after > 0]
-			r := hostObeyed(slots, after)
-			fmt.Fprintf(table, "fetch\t%d\t%s\t%d\t%d\t%.1f\t\n", slots, named, r.answers429, r.lost, r.took.Seconds())
+		fmt.Fprintf(table, "each URL backs off by itself\t%d\tnothing\t%d\t%d\t%.1f\t\n", slots, alone.answers429, alone.lost, alone.took.Seconds())
+		for _, tells := range []telling{nothing, retryAfter, quotaLeft} {
+			r := hostObeyed(slots, tells)
+			fmt.Fprintf(table, "fetch\t%d\t%s\t%d\t%d\t%.1f\t\n", slots, tells, r.answers429, r.lost, r.took.Seconds())
 		}
 	}
 	table.Flush()
 	fmt.Fprintln(out)
 }
 
+// A telling is the help that a host gives.
+type telling string
+
+const (
+	nothing    telling = "nothing"
+	retryAfter telling = "Retry-After: 1"     // with a 429
+	quotaLeft  telling = "RateLimit: r=…;t=…" // with every answer
+)
+
+// quotaOf returns the quota as the host tells it, in whole requests and seconds.
+func quotaOf(server *rate.Limiter, now time.Time) sched.Quota {
+	tokens := server.TokensAt(now)
+	return sched.Quota{
+		Left: int(tokens), Size: refusalRate,
+		Reset: time.Duration(math.Ceil((refusalRate-tokens)/refusalRate)) * time.Second,
+	}
+}
+
 // hostObeyed is the scheduler of fetch with retries on.
-func hostObeyed(slots int, after time.Duration) (r refused) {
+func hostObeyed(slots int, tells telling) (r refused) {
 	start := time.Unix(0, 0)
 	s := sched.New(start, sched.Config{Slots: slots, PauseBase: 200 * time.Millisecond, PauseMax: 10 * time.Second})
 	server := rate.NewLimiter(refusalRate, refusalRate)
@@ -63,13 +81,17 @@ func hostObeyed(slots int, after time.Duration) (r refused) {
 			if server.AllowN(now, 1) {
 				accepted = 1
 			}
-			heap.Push(&running, ending{at: now.Add(refusalTakes).Sub(start), host: accepted, task: task})
+			e := ending{at: now.Add(refusalTakes).Sub(start), host: accepted, task: task}
+			if tells == quotaLeft {
+				e.quota = quotaOf(server, now)
+			}
+			heap.Push(&running, e)
 		}
 		at, waits := s.Next(now)
 		if running.Len() > 0 && (!waits || !at.Before(start.Add(running[0].at))) {
 			e := heap.Pop(&running).(ending)
 			now = start.Add(e.at)
-			r.end(s, lane, now, e, attempts, after)
+			r.end(s, lane, now, e, attempts, tells)
 			continue
 		}
 		if !waits {
@@ -81,13 +103,17 @@ func hostObeyed(slots int, after time.Duration) (r refused) {
 }
 
 // end hands a response to the scheduler; a refused URL goes to the back while it has attempts.
-func (r *refused) end(s *sched.Scheduler, lane *sched.Lane, now time.Time, e ending, attempts []int, after time.Duration) {
+func (r *refused) end(s *sched.Scheduler, lane *sched.Lane, now time.Time, e ending, attempts []int, tells telling) {
 	if e.host == 1 {
-		s.Done(now, e.task, sched.Outcome{Verdict: sched.Accepted})
+		s.Done(now, e.task, sched.Outcome{Verdict: sched.Accepted, Quota: e.quota})
 		return
 	}
 	r.answers429++
-	s.Done(now, e.task, sched.Outcome{Verdict: sched.Throttled, Pause: after})
+	o := sched.Outcome{Verdict: sched.Throttled, Pause: e.quota.Reset, Quota: e.quota}
+	if tells == retryAfter {
+		o.Pause = time.Second
+	}
+	s.Done(now, e.task, o)
 	if attempts[e.task.ID]++; attempts[e.task.ID] == refusalAttempts {
 		r.lost++
 	} else {
