@@ -1,6 +1,9 @@
 package sched
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // A Quota is the statement of a host about the starts that follow the request that told it.
 // Without Reset it says nothing.
@@ -26,6 +29,7 @@ func (q Quota) usedUp() bool { return q.Reset > 0 && q.Left == 0 }
 type allowance struct {
 	size    int           // of a whole quota; 0: none was told
 	least   int           // the least that an answer of this round has told
+	recent  int           // the least of those after the first of the round
 	round   int           // the starts before this round
 	known   int           // of the starts, up to which the server is known to have counted all
 	counted int           // of them, in flight
@@ -37,6 +41,8 @@ type allowance struct {
 	// A whole quota is a bad guess if others use the quota too. After a refusal of a start that
 	// the quota should have allowed, the first guess is one start.
 	doubted  bool
+	early    bool // the reset was counted from the start of the request that told it
+	late     bool // and that was too early once
 	excused  int  // refusals since the reset
 	trusting bool // no refusal before the reset
 }
@@ -73,7 +79,7 @@ func (a *allowance) renew(now time.Time, started, inFlight int) {
 	if a.reset.IsZero() || now.Before(a.reset) {
 		return
 	}
-	a.least, a.round = a.size, started
+	a.least, a.recent, a.round = a.size, math.MaxInt, started
 	if a.doubted {
 		a.least = 1
 	}
@@ -100,7 +106,7 @@ func (a *allowance) start(now time.Time, started, inFlight int) (allowed bool) {
 }
 
 // finish takes note of the end of a request: the nth start of so many. inFlight is without it.
-func (a *allowance) finish(now time.Time, o Outcome, n, started, inFlight int) {
+func (a *allowance) finish(now, sent time.Time, o Outcome, n, started, inFlight int) {
 	if !a.told() && o.Quota.Reset == 0 {
 		return
 	}
@@ -112,7 +118,7 @@ func (a *allowance) finish(now time.Time, o Outcome, n, started, inFlight int) {
 	switch {
 	case guessing && n <= a.round: // it started before the reset
 	case o.Quota.Reset > 0:
-		a.tell(now, o.Quota, n, started)
+		a.tell(now, sent, o.Quota, n, started)
 	case guessing && o.Verdict == Accepted:
 		*a = allowance{latest: a.latest} // the host does not tell any more
 	default:
@@ -123,15 +129,32 @@ func (a *allowance) finish(now time.Time, o Outcome, n, started, inFlight int) {
 	}
 }
 
+// brief is the longest time to a reset that is counted from about the start of the request. Most
+// servers tell it in whole seconds, and as of the arrival of the request. Where it is long it does
+// not matter that the answer takes its time; where it is brief much of it would be lost.
+const brief = 2 * time.Second
+
 // tell takes note of a quota.
-func (a *allowance) tell(now time.Time, q Quota, n, started int) {
+func (a *allowance) tell(now, sent time.Time, q Quota, n, started int) {
 	reset := now.Add(q.Reset)
+	early := q.Reset <= brief && !a.late
+	if early {
+		underway := min(max(now.Sub(sent)/10, 5*time.Millisecond), now.Sub(sent))
+		reset = later(sent.Add(underway+q.Reset), now.Add(1))
+	}
+	if !a.told() {
+		a.recent, a.round = math.MaxInt, 0
+	}
 	switch {
-	case !a.told() || n > a.round:
-		a.least, a.round = q.Left, started
-		a.reset, a.advice = reset, false
+	case n > a.round:
+		// An answer of the round before can have overtaken this one, and be about later.
+		a.least, a.recent, a.round = min(q.Left, a.recent), math.MaxInt, started
+		a.reset, a.advice, a.early = reset, false, early
 	case q.Left < a.least || q.Left == a.least && reset.Before(a.reset):
-		a.least, a.reset = q.Left, reset
+		a.least, a.reset, a.early = q.Left, reset, early
+		a.recent = min(a.recent, q.Left)
+	default:
+		a.recent = min(a.recent, q.Left)
 	}
 	a.period = max(a.period, q.Reset)
 	if q.Size > 0 {
@@ -151,7 +174,11 @@ func (a *allowance) excuse(q Quota, allowed bool) bool {
 	case !allowed:
 		return true
 	}
-	a.doubted = true
+	if a.early {
+		a.late = true
+	} else {
+		a.doubted = true
+	}
 	a.excused++
 	return a.trusting || a.excused <= 2
 }

@@ -164,29 +164,29 @@ func TestAGuessThatWasTooMuchIsNotRepeated(t *testing.T) {
 	h := newTeller(t, 10, 100)
 	h.starts(10)
 	for range 10 {
-		h.tells(0, 4, time.Second)
+		h.tells(0, 4, time.Minute)
 	}
-	h.opensAfter(time.Second)
+	h.opensAfter(time.Minute)
 	h.starts(4)
 	for range 4 {
-		h.answer(Outcome{Verdict: Throttled, Pause: time.Second, Quota: Quota{0, 4, time.Second}})
+		h.answer(Outcome{Verdict: Throttled, Pause: time.Minute, Quota: Quota{0, 4, time.Minute}})
 	}
-	h.opensAfter(time.Second)
+	h.opensAfter(time.Minute)
 	h.starts(1)
-	h.tells(2, 4, time.Second)
+	h.tells(2, 4, time.Minute)
 	h.starts(2)
 	for range 2 {
-		h.answer(Outcome{Verdict: Throttled, Pause: time.Second, Quota: Quota{0, 4, time.Second}})
+		h.answer(Outcome{Verdict: Throttled, Pause: time.Minute, Quota: Quota{0, 4, time.Minute}})
 	}
 	if host := h.s.Host("host"); host.throttle.matters() {
 		t.Error("two refusals are too many")
 	}
-	h.opensAfter(time.Second)
+	h.opensAfter(time.Minute)
 	h.starts(1)
-	h.tells(9, 4, time.Second)
+	h.tells(9, 4, time.Minute)
 	h.starts(9)
 	for range 3 {
-		h.answer(Outcome{Verdict: Throttled, Pause: time.Second, Quota: Quota{0, 4, time.Second}})
+		h.answer(Outcome{Verdict: Throttled, Pause: time.Minute, Quota: Quota{0, 4, time.Minute}})
 	}
 	if host := h.s.Host("host"); !host.throttle.matters() {
 		t.Error("three refusals are no incident")
@@ -229,7 +229,7 @@ func TestAHostWithAQuotaIsCritical(t *testing.T) {
 	h.now = h.now.Add(10 * time.Millisecond)
 	h.s.Done(h.now, task, Outcome{Verdict: Accepted})
 	limits := h.s.Host("host")
-	limits.allowance.finish(h.now, Outcome{Verdict: Accepted, Quota: Quota{5, 10, time.Minute}}, 1, 1, 0)
+	limits.allowance.finish(h.now, h.now, Outcome{Verdict: Accepted, Quota: Quota{5, 10, time.Minute}}, 1, 1, 0)
 	h.lane.queues["host"].settle(h.now)
 	if task := h.s.mustPop(t); task.Host().Key() != "host" {
 		t.Errorf("%s is served first", task.Host().Key())
@@ -243,4 +243,28 @@ func (s *Scheduler) mustPop(t *testing.T) Task {
 		t.Fatal("nothing starts")
 	}
 	return task
+}
+
+// A brief time to a reset is counted from the start of the request, unless that was too early.
+func TestABriefResetIsCountedFromTheStart(t *testing.T) {
+	h := newTeller(t, 10, 100)
+	h.starts(10)
+	h.now = h.now.Add(100 * time.Millisecond)
+	for range 10 {
+		h.tells(0, 4, time.Second)
+	}
+	h.opensAfter(910 * time.Millisecond)
+	h.starts(4)
+	h.now = h.now.Add(100 * time.Millisecond)
+	h.tells(0, 4, time.Second)
+	for range 3 {
+		h.answer(Outcome{Verdict: Throttled, Pause: 500 * time.Millisecond, Quota: Quota{0, 4, time.Second}})
+	}
+	h.opensAfter(910 * time.Millisecond)
+	h.starts(4) // the guess was right
+	h.now = h.now.Add(100 * time.Millisecond)
+	for range 4 {
+		h.tells(0, 4, time.Second)
+	}
+	h.opensAfter(time.Second)
 }

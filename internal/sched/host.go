@@ -259,7 +259,7 @@ func (h *Host) finish(now time.Time, t Task, o Outcome) {
 	}
 	h.inFlight--
 	h.sample(now.Sub(t.Started))
-	h.allowance.finish(now, o, t.number, h.started, h.inFlight)
+	h.allowance.finish(now, t.Started, o, t.number, h.started, h.inFlight)
 	h.throttle.finish(now, h, t, o)
 	h.hear(now, t, o.answered())
 }
