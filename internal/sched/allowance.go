@@ -25,9 +25,9 @@ func (q Quota) usedUp() bool { return q.Reset > 0 && q.Left == 0 }
 // taken in rounds: a request that started after the first answer of a round has certainly been
 // counted after that answer, and begins the next round. Within a round the least counts.
 //
-// The zero allowance, of a host that has told no quota, allows everything.
+// The nil allowance, of a host that has told no quota, allows everything.
 type allowance struct {
-	size    int           // of a whole quota; 0: none was told
+	size    int           // of a whole quota
 	least   int           // the least that an answer of this round has told
 	recent  int           // the least of those after the first of the round
 	round   int           // the starts before this round
@@ -47,8 +47,18 @@ type allowance struct {
 	trusting bool // no refusal before the reset
 }
 
-// told reports whether the host has told a quota.
-func (a *allowance) told() bool { return a.size > 0 }
+// hearQuota takes note of the end of a request.
+func (h *Host) hearQuota(now time.Time, t Task, o Outcome) {
+	if h.allowance == nil {
+		if o.Quota.Reset == 0 {
+			return
+		}
+		h.allowance = &allowance{latest: now, recent: math.MaxInt}
+	}
+	if forget := h.allowance.finish(now, t, o, h.started, h.inFlight); forget {
+		h.allowance = nil
+	}
+}
 
 // left returns the starts that are left with so many requests in flight.
 func (a *allowance) left(inFlight int) int { return max(0, a.least-(inFlight-a.counted)) }
@@ -60,7 +70,7 @@ const hanging = 4
 // opens returns the first instant at which a start is allowed; zero is now. taken is the usual
 // time of a request.
 func (a *allowance) opens(inFlight int, taken time.Duration) time.Time {
-	if a.advice || a.reset.IsZero() || a.left(inFlight) > 0 {
+	if a == nil || a.advice || a.reset.IsZero() || a.left(inFlight) > 0 {
 		return time.Time{}
 	}
 	if counted := a.latest.Add(max(hanging*taken, time.Second)); a.least > 0 && counted.Before(a.reset) {
@@ -71,7 +81,7 @@ func (a *allowance) opens(inFlight int, taken time.Duration) time.Time {
 
 // room reports whether a start need not wait for an answer.
 func (a *allowance) room(inFlight int) bool {
-	return a.size == 0 || !a.reset.IsZero() || a.left(inFlight) > 0
+	return a == nil || !a.reset.IsZero() || a.left(inFlight) > 0
 }
 
 // renew begins a new quota when the reset has come.
@@ -94,39 +104,35 @@ func (a *allowance) count(started, inFlight int) { a.known, a.counted = started,
 // start counts a start, before which there were so many. It reports whether the quota allowed
 // it, as far as that is known.
 func (a *allowance) start(now time.Time, started, inFlight int) (allowed bool) {
-	if a.told() {
-		a.renew(now, started, inFlight)
-		if !a.advice && a.left(inFlight) == 0 {
-			a.count(started, inFlight) // they have hung for long enough
-		}
-		allowed = a.left(inFlight) > 0
+	if a == nil {
+		return false
+	}
+	a.renew(now, started, inFlight)
+	if !a.advice && a.left(inFlight) == 0 {
+		a.count(started, inFlight) // they have hung for long enough
 	}
 	a.latest = now
-	return allowed
+	return a.left(inFlight) > 0
 }
 
-// finish takes note of the end of a request: the nth start of so many. inFlight is without it.
-func (a *allowance) finish(now, sent time.Time, o Outcome, n, started, inFlight int) {
-	if !a.told() && o.Quota.Reset == 0 {
-		return
-	}
+// finish takes note of the end of a request, after so many starts. inFlight is without it. It
+// reports whether the quota is to be forgotten.
+func (a *allowance) finish(now time.Time, t Task, o Outcome, started, inFlight int) (forget bool) {
 	a.renew(now, started, inFlight+1)
-	if n <= a.known {
+	if t.number <= a.known {
 		a.counted--
 	}
-	guessing := a.told() && a.reset.IsZero()
+	guessing := a.size > 0 && a.reset.IsZero()
 	switch {
-	case guessing && n <= a.round: // it started before the reset
+	case guessing && t.number <= a.round: // it started before the reset
 	case o.Quota.Reset > 0:
-		a.tell(now, sent, o.Quota, n, started)
+		a.tell(now, t, o.Quota, started)
 	case guessing && o.Verdict == Accepted:
-		*a = allowance{latest: a.latest} // the host does not tell any more
+		return true // the host does not tell any more
 	default:
 		a.least = max(0, a.least-1) // the server may have counted it
 	}
-	if inFlight == 0 && !a.room(0) {
-		*a = allowance{latest: a.latest} // nothing is in flight that could tell
-	}
+	return inFlight == 0 && !a.room(0) // nothing is in flight that could tell
 }
 
 // brief is the longest time to a reset that is counted from about the start of the request. Most
@@ -135,18 +141,16 @@ func (a *allowance) finish(now, sent time.Time, o Outcome, n, started, inFlight 
 const brief = 2 * time.Second
 
 // tell takes note of a quota.
-func (a *allowance) tell(now, sent time.Time, q Quota, n, started int) {
+func (a *allowance) tell(now time.Time, t Task, q Quota, started int) {
 	reset := now.Add(q.Reset)
 	early := q.Reset <= brief && !a.late
 	if early {
-		underway := min(max(now.Sub(sent)/10, 5*time.Millisecond), now.Sub(sent))
-		reset = later(sent.Add(underway+q.Reset), now.Add(1))
-	}
-	if !a.told() {
-		a.recent, a.round = math.MaxInt, 0
+		took := now.Sub(t.Started)
+		underway := min(max(took/10, 5*time.Millisecond), took)
+		reset = later(t.Started.Add(underway+q.Reset), now.Add(1))
 	}
 	switch {
-	case n > a.round:
+	case t.number > a.round:
 		// An answer of the round before can have overtaken this one, and be about later.
 		a.least, a.recent, a.round = min(q.Left, a.recent), math.MaxInt, started
 		a.reset, a.advice, a.early = reset, false, early
@@ -171,7 +175,7 @@ func (a *allowance) excuse(q Quota, allowed bool) bool {
 	switch {
 	case !q.usedUp():
 		return false
-	case !allowed:
+	case !allowed || a == nil:
 		return true
 	}
 	if a.early {
@@ -185,7 +189,7 @@ func (a *allowance) excuse(q Quota, allowed bool) bool {
 
 // limit returns the starts per second that the quota allows in the long run; 0 is not known.
 func (a *allowance) limit() float64 {
-	if a.size == 0 || a.advice {
+	if a == nil || a.advice {
 		return 0
 	}
 	return float64(a.size) / a.period.Seconds()
@@ -193,5 +197,5 @@ func (a *allowance) limit() float64 {
 
 // matters reports whether forgetting the quota could have more started than are left.
 func (a *allowance) matters(now time.Time, slots int) bool {
-	return a.told() && (a.size <= slots || a.reset.After(now))
+	return a != nil && (a.size <= slots || a.reset.After(now))
 }

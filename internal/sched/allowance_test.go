@@ -141,7 +141,7 @@ func TestRequestsThatHangDoNotCountForEver(t *testing.T) {
 	h.now = h.now.Add(time.Second)
 	h.tells(9, 10, time.Minute)
 	h.starts(0)
-	h.opensAfter(3 * time.Second) // four times what the first took, from the last start
+	h.opensAfter(4 * time.Second) // four times as long as the first took
 	h.starts(1)
 }
 
@@ -228,8 +228,7 @@ func TestAHostWithAQuotaIsCritical(t *testing.T) {
 	task := h.s.mustPop(t)
 	h.now = h.now.Add(10 * time.Millisecond)
 	h.s.Done(h.now, task, Outcome{Verdict: Accepted})
-	limits := h.s.Host("host")
-	limits.allowance.finish(h.now, h.now, Outcome{Verdict: Accepted, Quota: Quota{5, 10, time.Minute}}, 1, 1, 0)
+	h.s.Host("host").hearQuota(h.now, Task{Started: h.now, number: 1}, Outcome{Verdict: Accepted, Quota: Quota{5, 10, time.Minute}})
 	h.lane.queues["host"].settle(h.now)
 	if task := h.s.mustPop(t); task.Host().Key() != "host" {
 		t.Errorf("%s is served first", task.Host().Key())

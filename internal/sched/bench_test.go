@@ -48,7 +48,7 @@ func benchmarkRequest(b *testing.B, limits Limits, hosts int) {
 	for i := 0; b.Loop(); i++ {
 		now = now.Add(time.Millisecond)
 		oldest := &flying[i%len(flying)]
-		s.Done(now, *oldest, Outcome{})
+		s.Done(now, *oldest, Outcome{Verdict: Accepted})
 		push()
 		task, ok := s.Pop(now)
 		if !ok {
@@ -87,7 +87,7 @@ func BenchmarkComeAndGo(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				now = now.Add(time.Millisecond)
 				oldest := &flying[i%len(flying)]
-				s.Done(now, *oldest, Outcome{})
+				s.Done(now, *oldest, Outcome{Verdict: Accepted})
 				push()
 				*oldest, _ = s.Pop(now)
 			}

@@ -35,8 +35,8 @@ type Host struct {
 	rested   time.Time     // when it became idle
 
 	throttle  throttle
-	allowance allowance
-	started   int // requests so far
+	allowance *allowance // nil: the host has told no quota
+	started   int        // requests so far
 
 	taken time.Duration // moving average of the time a request holds its slot
 	timed int           // samples in it
@@ -57,7 +57,7 @@ func (h *Host) PausedUntil() time.Time { return h.throttle.until }
 // Quota returns the starts that are left of the quota that the host has told, and its reset,
 // which is zero if none is known or it has come.
 func (h *Host) Quota(now time.Time) (left int, reset time.Time) {
-	if !h.allowance.reset.After(now) {
+	if h.allowance == nil || !h.allowance.reset.After(now) {
 		return 0, time.Time{}
 	}
 	return h.allowance.left(h.inFlight), h.allowance.reset
@@ -65,7 +65,7 @@ func (h *Host) Quota(now time.Time) (left int, reset time.Time) {
 
 // Overrule says whether requests may start although nothing is left of the host's quota.
 func (h *Host) Overrule(now time.Time, may bool) {
-	if h.allowance.advice != may {
+	if h.allowance != nil && h.allowance.advice != may {
 		h.allowance.advice = may
 		h.rerank(now)
 	}
@@ -163,8 +163,8 @@ func (h *Host) lowerBound(n int, t time.Duration) float64 {
 	if pace := h.throttle.pace; pace > 0 {
 		bound = max(bound, float64(n-1)/pace)
 	}
-	if limit, more := h.allowance.limit(), n-1-h.allowance.left(h.inFlight); limit > 0 && more > 0 {
-		bound = max(bound, float64(more)/limit)
+	if limit, more := h.allowance.limit(), n-1; limit > 0 && more > h.allowance.left(h.inFlight) {
+		bound = max(bound, float64(more-h.allowance.left(h.inFlight))/limit)
 	}
 	return bound
 }
@@ -259,7 +259,7 @@ func (h *Host) finish(now time.Time, t Task, o Outcome) {
 	}
 	h.inFlight--
 	h.sample(now.Sub(t.Started))
-	h.allowance.finish(now, t.Started, o, t.number, h.started, h.inFlight)
+	h.hearQuota(now, t, o)
 	h.throttle.finish(now, h, t, o)
 	h.hear(now, t, o.answered())
 }

@@ -596,7 +596,7 @@ func (b *bully) step(outcome func() Outcome) {
 }
 
 func (b *bully) check() {
-	if a := &b.h.allowance; a.least < 0 || a.counted < 0 || a.counted > b.h.inFlight || a.told() != (a.period > 0) {
+	if a := b.h.allowance; a != nil && (a.least < 0 || a.counted < 0 || a.counted > b.h.inFlight || a.size == 0 || a.period == 0) {
 		b.t.Fatalf("%+v", *a)
 	}
 	th := &b.h.throttle
