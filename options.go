@@ -253,7 +253,7 @@ func WithHostLimits(f func(host string) HostLimits) Option {
 }
 
 // WithHostGroup treats hosts as one if f returns the same name for them: www.example.com and
-// example.com, the shards of a site, or all names of one server. They share limits, rate, share,
+// example.com, the shards of a site, or all names of one server. They share limits, rate, slots,
 // pauses, quota, pace, budget of retries and failures in a row. A host for which f returns "" is itself, as are all for
 // a nil f, the default.
 //
@@ -303,8 +303,8 @@ func WithHostGroup(f func(host string) string) Option {
 //
 // If l is a [HostLimiter], its WaitHost is called instead, with the host as [WithHostLimits]
 // describes it or the name of its group: once for each start, for up to eight hosts at once, and
-// one at a time for each. So a limit that several machines share can be one for each host. No slot is held
-// meanwhile, and a host that has to wait holds up no other.
+// one at a time for each, on a goroutine of its own. So a limit that several machines share can be
+// one for each host. No slot is held meanwhile, and a host that has to wait holds up no other.
 func WithLimiter(l Limiter) Option {
 	return optionFunc(func(c *config) error {
 		if l != nil && holdsNil(l) {

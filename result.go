@@ -80,7 +80,8 @@ type Attempt struct {
 	Err error
 	// Took is how long the attempt lasted.
 	Took time.Duration
-	// RetryAfter is how long the response asked to wait, or 0.
+	// RetryAfter is how long the response asked to wait, with Retry-After or, if it is a
+	// refusal, by the reset of a quota; or 0.
 	RetryAfter time.Duration
 }
 
@@ -298,13 +299,13 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("status %d", e.StatusCode)
 }
 
-// A HostPausedError ends the URLs of a host that asked, with Retry-After or by a
-// 429, not to be called before Until, when that is longer than
+// A HostPausedError ends the URLs of a host that refused and asked, with Retry-After or by the
+// reset of its quota, not to be called before Until, when that is longer than
 // [WithMaxRetryAfter] or the deadline allow, and those of a host that has refused
 // everything for twice WithMaxRetryAfter, or twice the longest back-off if that
 // is 0. The URLs can be fetched after that instant.
 type HostPausedError struct {
-	Host  string // as [WithHostLimits] describes it
+	Host  string // as [WithHostLimits] describes it, or the name of a [WithHostGroup]
 	Until time.Time
 }
 
