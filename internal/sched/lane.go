@@ -244,12 +244,14 @@ func (l *Lane) pick() *queue {
 }
 
 // newest returns about the newest of some queues: the greatest of those at the end of their heap,
-// where the great ones are.
+// where the great ones are. One whose host has something in flight comes last: that is not
+// answered either.
 func newest(queues *heap[int, *queue]) *queue {
 	last := queues.entries[max(0, queues.len()-256):]
 	best := last[0]
 	for _, e := range last[1:] {
-		if e.key > best.key {
+		waits, bestWaits := e.item.value.host.inFlight > 0, best.item.value.host.inFlight > 0
+		if bestWaits && !waits || e.key > best.key && waits == bestWaits {
 			best = e
 		}
 	}
