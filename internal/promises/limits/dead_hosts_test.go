@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,11 +32,14 @@ func someDead(timeout, answer time.Duration) fetchtest.RoundTripFunc {
 func endOfLiving(t *testing.T, urls []string, rt fetchtest.RoundTripFunc, opts ...fetch.Option) time.Duration {
 	t.Helper()
 	start := time.Now()
+	var mu sync.Mutex
 	var last time.Duration
 	results := fetch.FetchAll(t.Context(), urls, append(opts, fetchtest.Over(func(req *http.Request) (*http.Response, error) {
 		resp, err := rt(req)
 		if err == nil {
-			last = max(last, time.Since(start)) // in a bubble, of one instant at a time
+			mu.Lock()
+			last = max(last, time.Since(start))
+			mu.Unlock()
 		}
 		return resp, err
 	}))...)
