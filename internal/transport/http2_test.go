@@ -226,7 +226,9 @@ func TestAnIdleConnectionOfHTTP2ThatEnds(t *testing.T) {
 	c := newClient(t, 1)
 	for range 5 {
 		mustGet(t, c, base, "ok")
-		settle()
+		for _, _, open := c.Counts(); open != 0; _, _, open = c.Counts() { // until the end was read
+			time.Sleep(time.Millisecond)
+		}
 	}
 	if n := conns.Load(); n != 5 {
 		t.Errorf("%d connections", n)

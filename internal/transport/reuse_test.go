@@ -81,7 +81,7 @@ func overBoth(t *testing.T, test func(t *testing.T, secure bool)) {
 	}
 }
 
-// settle gives what the server does a moment to arrive.
+// settle gives what the server has done a moment to arrive.
 func settle() { time.Sleep(10 * time.Millisecond) }
 
 // What a server does after its answer, while the connection is idle, hurts no request.
@@ -100,11 +100,13 @@ func TestWhatComesWhileAConnectionIsIdleHurtsNobody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			overBoth(t, func(t *testing.T, secure bool) {
+				done := make(chan struct{}) // then is
 				base, conns := receive(t, secure, func(v *visit) {
 					for req := v.next(); req != nil; req = v.next() {
 						v.echo(req)
-						if v.number%2 == 1 {
+						if v.number == 1 {
 							then(v)
+							close(done)
 							fetchtest.UntilClosed(v)
 							return
 						}
@@ -117,6 +119,7 @@ func TestWhatComesWhileAConnectionIsIdleHurtsNobody(t *testing.T) {
 						if a := send(t.Context(), c, method, base+path); a.err != nil || a.body != method+" "+path {
 							t.Fatalf("%s %s: got %d, %q, %v", method, path, a.status, a.body, a.err)
 						}
+						<-done
 						settle()
 					}
 				}
