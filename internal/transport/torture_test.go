@@ -76,8 +76,13 @@ func (c *torturedConn) Read(p []byte) (int, error) {
 		c.TCPConn.CloseRead()
 		return n, err
 	case hangs:
-		<-c.closed
-		return 0, net.ErrClosed
+		select {
+		case <-c.closed:
+			return 0, net.ErrClosed
+		case <-time.After(2 * tortureTimeout):
+			// Nobody ends the read of a look, which comes after the system has told of bytes.
+			return 0, errTorn
+		}
 	}
 	return c.TCPConn.Read(p)
 }
