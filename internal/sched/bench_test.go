@@ -7,6 +7,14 @@ import (
 	"time"
 )
 
+// sizes returns some, the largest only where there is time.
+func sizes(largest int, others ...int) []int {
+	if testing.Short() {
+		return others
+	}
+	return append(others, largest)
+}
+
 // BenchmarkRequest is the scheduler's work for one request: Done of an earlier one,
 // Push of another, and Pop. Each host has two requests queued, in an order that no
 // cache helps with. It does not measure making and forgetting hosts, which
@@ -21,7 +29,7 @@ func BenchmarkRequest(b *testing.B) {
 		{"two in flight", Limits{Concurrency: 2}},
 		{"a rate", Limits{Rate: 1000, Burst: 10}},
 	} {
-		for _, hosts := range []int{1, 20_000, 1_000_000} {
+		for _, hosts := range sizes(1_000_000, 1, 20_000) {
 			b.Run(fmt.Sprintf("%s/hosts=%d", test.name, hosts), func(b *testing.B) {
 				benchmarkRequest(b, test.limits, hosts)
 			})
@@ -68,7 +76,7 @@ func shuffledKeys(n int) []string {
 
 // BenchmarkComeAndGo is BenchmarkRequest with hosts of one request each.
 func BenchmarkComeAndGo(b *testing.B) {
-	for _, queued := range []int{100, 20_000, 1_000_000} {
+	for _, queued := range sizes(1_000_000, 100, 20_000) {
 		b.Run(fmt.Sprintf("hosts=%d", queued), func(b *testing.B) {
 			s := New(start, Config{Slots: benchmarkSlots})
 			l := s.NewLane(nil)
