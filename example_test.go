@@ -11,10 +11,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"expvar"
 	"fmt"
 	"io"
 	"iter"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -87,6 +89,144 @@ func ExampleFetchAll() {
 	// 200 this is /one
 	// 200 this is /two
 	// fetch: GET ftp://example.com/three: invalid URL: scheme is not http or https
+}
+
+// Show how a batch gets on: how many URLs are done, and how long the rest will take.
+func ExampleFetcher_Stats() {
+	client := &http.Client{Transport: web{"example.com": func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(time.Millisecond)
+	}}}
+	f, err := fetch.New(fetch.WithClient(client), fetch.WithConcurrency(4))
+	if err != nil {
+		log.Fatal(err)
+	}
+	var urls []string
+	for i := range 200 {
+		urls = append(urls, fmt.Sprint("https://example.com/", i))
+	}
+
+	stop := make(chan struct{})
+	var bar sync.WaitGroup
+	bar.Go(func() {
+		ticks := time.Tick(10 * time.Millisecond)
+		for {
+			s := f.Stats()
+			done := int(s.Done) * 20 / len(urls)
+			fmt.Fprintf(io.Discard, "\r[%-20s] %d failed, %v left", strings.Repeat("#", done), s.Failed, s.Left.Round(time.Second)) // or to os.Stderr
+			select {
+			case <-ticks:
+			case <-stop:
+				return
+			}
+		}
+	})
+	f.FetchAll(context.Background(), urls)
+	close(stop)
+	bar.Wait()
+
+	s := f.Stats()
+	fmt.Println(s.Done, "done,", s.Failed, "failed,", s.Queued+s.BackingOff+s.InFlight, "to do")
+	// Output:
+	// 200 done, 0 failed, 0 to do
+}
+
+// Publish what a program fetches for monitoring, at /debug/vars of its http.DefaultServeMux.
+func ExampleFetcher_Stats_expvar() {
+	f, err := fetch.New(fetch.WithClient(&http.Client{Transport: web{"example.com": text("hello")}}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	expvar.Publish("fetch", expvar.Func(func() any { return f.Stats() }))
+
+	f.FetchAll(context.Background(), []string{"https://example.com/1", "https://example.com/2"})
+	fmt.Println(expvar.Get("fetch"))
+	// Output:
+	// {"Queued":0,"BackingOff":0,"InFlight":0,"PausedHosts":0,"Done":2,"Failed":0,"Attempts":2,"Bytes":10,"Left":0}
+}
+
+// Log each attempt that is followed by another, each host that asks for a pause, and each URL.
+// A Result shows no secret in a log.
+func ExampleWithHooks() {
+	answers := 0
+	client := &http.Client{Transport: web{"api.example.com": func(w http.ResponseWriter, r *http.Request) {
+		if answers++; answers == 1 {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+	}}}
+	// Without times, as they differ each time the example runs.
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		switch a.Key {
+		case slog.TimeKey, "waited", "took", "queued":
+			return slog.Attr{}
+		}
+		return a
+	}}))
+
+	fetch.FetchAll(context.Background(), []string{"https://api.example.com/v1/users?key=secret"},
+		fetch.WithClient(client), fetch.WithRetries(2), fetch.WithHooks(fetch.Hooks{
+			Attempt: func(r fetch.Result, again time.Time) {
+				if !again.IsZero() {
+					logger.Warn("tried again", "result", r)
+				}
+			},
+			Paused: func(host string, until time.Time) { logger.Warn("paused", "host", host) },
+			Done:   func(r fetch.Result) { logger.Info("done", "result", r) },
+		}))
+	// Output:
+	// level=WARN msg="tried again" result.method=GET result.url=https://api.example.com/v1/users result.status=429 result.bytes=0 result.attempts=1
+	// level=WARN msg=paused host=api.example.com
+	// level=INFO msg=done result.method=GET result.url=https://api.example.com/v1/users result.status=200 result.bytes=0 result.attempts=2
+}
+
+// Put a RoundTripper around the Fetcher's own client, here one that gives each request an ID and
+// tells of which URL it is.
+func ExampleWithTransport() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/old" {
+			http.Redirect(w, r, "/new", http.StatusFound)
+		}
+	}))
+	defer server.Close()
+
+	fetch.FetchAll(context.Background(), []string{server.URL + "/old"},
+		fetch.WithTransport(func(next http.RoundTripper) http.RoundTripper {
+			return roundTripFunc(func(req *http.Request) (*http.Response, error) {
+				req = req.Clone(req.Context()) // a RoundTripper must not change its request
+				info, _ := fetch.InfoOf(req.Context())
+				req.Header.Set("X-Request-Id", fmt.Sprintf("%d.%d.%d", info.Index, info.Attempt, info.Redirect))
+				fmt.Println(req.URL.Path, req.Header.Get("X-Request-Id"))
+				return next.RoundTrip(req)
+			})
+		}))
+	// Output:
+	// /old 0.1.0
+	// /new 0.1.1
+}
+
+type roundTripFunc func(*http.Request) (*http.Response, error)
+
+func (f roundTripFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// Send one request, under the limits that it shares with all others.
+func ExampleFetcher_Do() {
+	f, err := fetch.New(fetch.WithHostRate(5, 1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(w, r.Body)
+	}))
+	defer server.Close()
+
+	req, err := http.NewRequest(http.MethodPut, server.URL, strings.NewReader("some text"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	r := f.Do(context.Background(), req)
+	fmt.Println(r.StatusCode, string(r.Body), r.Err)
+	// Output:
+	// 200 some text <nil>
 }
 
 // Put a dashboard together from several APIs. A part that cannot be had in

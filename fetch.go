@@ -92,6 +92,19 @@
 // date in one is counted from the Date of the response, but from now if it has an Age, as
 // answers from caches do.
 //
+// # Watching a batch
+//
+// [Fetcher.Stats] has the sums of all that a Fetcher does, and how long it will take at the least;
+// [Fetcher.Hosts] has the same for each host. Both are cheap enough to be asked many times a second,
+// by a progress bar or a collector of metrics.
+//
+// [WithHooks] tells what happens, as it happens: an attempt ended, a URL is done, a host is paused.
+// Metrics that count, and logs, are made of these; [Result.LogValue] makes a Result fit for a log.
+//
+// [WithTransport] puts a RoundTripper around each request, where libraries for tracing and metrics
+// have theirs, and [InfoOf] tells it whose request it sees. The module [github.com/batchhttp/fetch/har]
+// records a batch in this way, for the network panels of browsers.
+//
 // # Safety
 //
 // There is exactly one Result for each URL, at its index, and a failure
@@ -129,6 +142,10 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/batchhttp/fetch/internal/attempt"
 	"github.com/batchhttp/fetch/internal/engine"
@@ -149,11 +166,10 @@ import (
 // its own client are closed. If an option is invalid nothing is sent, and every
 // Result has the error.
 func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
-	c, err := newConfig(opts)
+	f, err := newFetcher(opts)
 	if err != nil {
 		return failAll(urls, err)
 	}
-	f := c.newFetcher()
 	defer f.shutdown()
 	return f.FetchAll(ctx, urls)
 }
@@ -173,12 +189,11 @@ func FetchAll(ctx context.Context, urls []string, opts ...Option) []Result {
 // error is yielded, its Index 0.
 func Stream(ctx context.Context, urls iter.Seq[string], opts ...Option) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
-		c, err := newConfig(opts)
+		f, err := newFetcher(opts)
 		if err != nil {
 			yield(failed(Result{}, err))
 			return
 		}
-		f := c.newFetcher()
 		defer f.shutdown()
 		f.Stream(ctx, urls)(yield)
 	}
@@ -196,30 +211,35 @@ type Fetcher struct {
 	engine       *engine.Engine
 	streaming    engine.StreamConfig
 	attemptLimit int
+	hooks        Hooks
 }
 
 // New returns a Fetcher with the given options, or an error that names every invalid one.
 func New(opts ...Option) (*Fetcher, error) {
-	c, err := newConfig(opts)
+	f, err := newFetcher(opts)
 	if err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
-	return c.newFetcher(), nil
+	return f, nil
 }
 
 // FetchAll is [FetchAll] with the options of f.
 func (f *Fetcher) FetchAll(ctx context.Context, urls []string) []Result {
-	if err := contextError(ctx); err != nil {
-		return failAll(urls, err)
-	}
 	results := make([]Result, len(urls))
 	for i, u := range urls {
 		results[i].Index, results[i].URL = i, u
 	}
-	if len(urls) > 0 {
-		f.engine.RunList(ctx, len(urls), &urlList{f, results}, f.streaming.Dedup)
-	}
+	f.runList(ctx, &urlList{f, results}, len(urls), f.streaming.Dedup)
 	return results
+}
+
+// runList runs n inputs, of which there may be none.
+func (f *Fetcher) runList(ctx context.Context, l engine.List, n int, dedup bool) {
+	if err := contextError(ctx); err != nil {
+		f.engine.RefuseList(n, l, err)
+	} else if n > 0 {
+		f.engine.RunList(ctx, n, l, dedup)
+	}
 }
 
 // Stream is [Stream] with the options of f.
@@ -248,18 +268,16 @@ func (f *Fetcher) Stream(ctx context.Context, urls iter.Seq[string]) iter.Seq[Re
 func (f *Fetcher) DoAll(ctx context.Context, reqs []*http.Request) []Result {
 	results := make([]Result, len(reqs))
 	for i, req := range reqs {
-		results[i].Index, results[i].URL = i, target.RequestText(req)
-		if req != nil {
-			results[i].method = req.Method
-		}
+		results[i].Index, results[i].URL, results[i].Request = i, target.RequestText(req), req
 	}
-	list := &requestList{urlList{f, results}, reqs}
-	if err := contextError(ctx); err != nil {
-		list.Rest(err, job.Tally{})
-	} else if len(reqs) > 0 {
-		f.engine.RunList(ctx, len(reqs), list, false)
-	}
+	f.runList(ctx, &requestList{urlList{f, results}}, len(reqs), false)
 	return results
+}
+
+// Do is [Fetcher.DoAll] for one request: it waits for its turn among all that f does, under all
+// limits.
+func (f *Fetcher) Do(ctx context.Context, req *http.Request) Result {
+	return f.DoAll(ctx, []*http.Request{req})[0]
 }
 
 // DoStream is to [Fetcher.DoAll] what [Stream] is to [FetchAll].
@@ -298,8 +316,17 @@ func (f *Fetcher) finished(done engine.Finished) Result {
 	r.Index, r.URL = done.Index, done.Job.(*attempt.Exchange).URL
 	if !f.streaming.Dedup { // or another that equals it may need it
 		x.Free()
+	} else if done.Job != done.Ran {
+		f.hooks.tellDone(r)
 	}
 	return r
+}
+
+// unread tells of a result of a stream that the loop has left unread.
+func (f *Fetcher) unread(done engine.Finished) {
+	if done.Job != done.Ran {
+		f.finished(done)
+	}
 }
 
 // Close closes the idle connections of f's own client. Calls that run go on,
@@ -338,61 +365,71 @@ func (l *urlList) Done(i int, j job.Job, tally job.Tally) {
 }
 
 func (l *urlList) Refuse(i int, err error, tally job.Tally) {
-	l.results[i].Waited = tally.Waited
+	l.refuse(i, err, tally)
+	l.f.hooks.tellDone(l.results[i])
+}
+
+func (l *urlList) refuse(i int, err error, tally job.Tally) {
+	l.results[i].Queued, l.results[i].Waited = tally.Queued, tally.Waited
 	l.results[i].fail(err)
 }
 
-func (l *urlList) Rest(err error, tally job.Tally) {
-	for i := range l.results {
-		if r := &l.results[i]; r.Err == nil && r.StatusCode == 0 {
-			l.Refuse(i, err, tally)
-		}
-	}
-}
+func (l *urlList) Rest(err error, tally job.Tally) { l.rest(l.Refuse, err, tally) }
 
-func (l *urlList) Copy(i, first int) {
-	own := l.results[i]
-	l.results[i] = l.results[first]
-	l.results[i].Index, l.results[i].URL = own.Index, own.URL
-}
-
-// A requestList is the engine.List of DoAll.
-type requestList struct {
-	urlList
-	reqs []*http.Request
-}
-
-func (l *requestList) Job(i int) job.Job { return l.exchange(i) }
-
-func (l *requestList) exchange(i int) *attempt.Exchange {
-	return l.f.client.Send(i, l.reqs[i], l.results[i].URL)
-}
-
-func (l *requestList) Input(i int) (key string, ctx context.Context, err error) {
-	if key, err = target.RequestHost(l.reqs[i]); err != nil {
-		return "", nil, err
-	}
-	return key, l.reqs[i].Context(), nil
-}
-
-// Refuse closes the body of a request that is not sent, which may panic.
-func (l *requestList) Refuse(i int, err error, tally job.Tally) {
-	l.urlList.Refuse(i, err, tally)
-	l.exchange(i).End(err)
-}
-
-// Rest closes all bodies before it panics as one of them did.
-func (l *requestList) Rest(err error, tally job.Tally) {
+// rest refuses all inputs without a result, before it panics as one of them did.
+func (l *urlList) rest(refuse func(int, error, job.Tally), err error, tally job.Tally) {
 	var panicked *fault.Panic
 	for i := range l.results {
-		if r := &l.results[i]; r.Err == nil && r.StatusCode == 0 {
-			panicked = cmp.Or(panicked, fault.Catch(func() { l.Refuse(i, err, tally) }))
+		if !l.has(i) {
+			panicked = cmp.Or(panicked, fault.Catch(func() { refuse(i, err, tally) }))
 		}
 	}
 	if panicked != nil {
 		panic(panicked)
 	}
 }
+
+// has reports whether an input has its result.
+func (l *urlList) has(i int) bool { return l.results[i].Err != nil || l.results[i].StatusCode != 0 }
+
+func (l *urlList) Copy(i, first int) (failed, ok bool) {
+	if !l.has(first) {
+		return false, false
+	}
+	own := l.results[i]
+	l.results[i] = l.results[first]
+	l.results[i].Index, l.results[i].URL = own.Index, own.URL
+	l.f.hooks.tellDone(l.results[i])
+	return l.results[i].Err != nil, true
+}
+
+// A requestList is the engine.List of DoAll. Its results have Request from the start, too.
+type requestList struct {
+	urlList
+}
+
+func (l *requestList) Job(i int) job.Job { return l.exchange(i) }
+
+func (l *requestList) exchange(i int) *attempt.Exchange {
+	return l.f.client.Send(i, l.results[i].Request, l.results[i].URL)
+}
+
+func (l *requestList) Input(i int) (key string, ctx context.Context, err error) {
+	req := l.results[i].Request
+	if key, err = target.RequestHost(req); err != nil {
+		return "", nil, err
+	}
+	return key, req.Context(), nil
+}
+
+// Refuse closes the body of a request that is not sent, which may panic.
+func (l *requestList) Refuse(i int, err error, tally job.Tally) {
+	l.refuse(i, err, tally)
+	defer l.f.hooks.tellDone(l.results[i])
+	l.exchange(i).End(err)
+}
+
+func (l *requestList) Rest(err error, tally job.Tally) { l.rest(l.Refuse, err, tally) }
 
 var errNilContext = errors.New("nil context")
 
@@ -420,4 +457,60 @@ func failAll(urls []string, err error) []Result {
 func failed(r Result, err error) Result {
 	r.fail(err)
 	return r
+}
+
+// Stats are sums over all that a Fetcher does and has done; see [Fetcher.Stats]. A URL is in one
+// of Queued, BackingOff, InFlight and Done from when it was accepted: in none of them for the
+// moment in which it is ended without a slot, or while [Hooks].Paused runs, and before the
+// Fetcher has come to it in a very long list.
+type Stats struct {
+	// Queued is how many URLs wait for a slot or for their host, BackingOff how many for an instant
+	// of their own before they are tried again, and InFlight how many have a slot.
+	Queued, BackingOff, InFlight int
+	// PausedHosts is how many hosts with something to do are paused.
+	PausedHosts int
+
+	// Done is how many URLs have their Result, Failed how many of those with an error, Attempts how
+	// often a URL was tried, and Bytes what the bodies of the URLs that are done had, decoded.
+	Done, Failed, Attempts, Bytes int64
+
+	// Left is how long the Fetcher needs for what it has to do: the least by all that it has learnt of
+	// the times that requests take, and knows of limits, rates and pauses, with the present
+	// [WithConcurrency]. It is an estimate, 0 while nothing is known, and does not know of a
+	// [WithLimiter] or of URLs that a stream has not read.
+	Left time.Duration
+}
+
+// HostStats are those of one host with something to do; see [Fetcher.Hosts].
+type HostStats struct {
+	Host                         string        // as [WithHostLimits] gets it
+	Queued, BackingOff, InFlight int           // as in Stats
+	PausedUntil                  time.Time     // zero: it is not paused
+	Pace                         rate.Limit    // in starts a second, that was learnt from refusals; 0 is none
+	Took                         time.Duration // by a request, on a moving average
+	Left                         time.Duration // as in Stats, for the host alone
+}
+
+// Stats returns the sums as they are at one instant. It may be called from any goroutine, and
+// takes less than a microsecond with a few hosts, and some ten with 10,000 that have limits.
+func (f *Fetcher) Stats() Stats { return Stats(f.engine.Stats()) }
+
+// Hosts returns those with something to do, the one that ends last first. It may be called from any
+// goroutine, and takes milliseconds for 10,000 hosts; for a part of that it holds the others up.
+func (f *Fetcher) Hosts() []HostStats {
+	known := f.engine.Hosts()
+	hosts := make([]HostStats, len(known))
+	for i, h := range known {
+		hosts[i] = HostStats{
+			Host: h.Host, Queued: h.Queued, BackingOff: h.Delayed, InFlight: h.InFlight,
+			PausedUntil: h.PausedUntil, Pace: rate.Limit(h.Pace), Took: h.Took, Left: h.Left,
+		}
+	}
+	slices.SortFunc(hosts, func(a, b HostStats) int {
+		if c := cmp.Compare(b.Left, a.Left); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.Host, b.Host)
+	})
+	return hosts
 }

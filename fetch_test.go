@@ -265,8 +265,11 @@ func TestAttemptsHistoryWaitedAndTookAreExact(t *testing.T) {
 		if !r.OK() || r.Attempts != 6 || len(r.History) != 6 || r.Redirects != 0 || r.FinalURL != "http://a.example/" {
 			t.Fatalf("%d attempts, %d redirects, history %v, %v", r.Attempts, r.Redirects, r.History, r.Err)
 		}
+		// The first begins at once, and each of the others after a pause or none.
+		starts := []time.Duration{0, 10 * ms, 2060 * ms, 5061 * ms, 9161 * ms, 9186 * ms}
 		var took time.Duration
 		for i, got := range r.History {
+			want[i].Started = start.Add(starts[i])
 			if errors.Is(got.Err, want[i].Err) {
 				got.Err = want[i].Err // it is wrapped
 			}
@@ -278,6 +281,9 @@ func TestAttemptsHistoryWaitedAndTookAreExact(t *testing.T) {
 		fetchtest.CheckTook(t, "all attempts", r.Took, took)
 		fetchtest.CheckTook(t, "waiting", r.Waited, 9*time.Second)
 		fetchtest.CheckTook(t, "all", time.Since(start), r.Took+r.Waited)
+		if r.Queued != start || r.Started != start {
+			t.Errorf("queued %v, started %v", r.Queued, r.Started)
+		}
 	})
 }
 

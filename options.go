@@ -3,12 +3,14 @@ package fetch
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"reflect"
 	"strings"
 	"time"
@@ -100,7 +102,23 @@ type config struct {
 	lookahead    int
 	inOrder      bool
 
-	guard *netguard.Guard // of WithPublicOnly; nil: none
+	wraps    []func(http.RoundTripper) http.RoundTripper // the last is outermost
+	jar      http.CookieJar
+	tls      *tls.Config
+	proxy    func(*http.Request) (*url.URL, error) // nil: none
+	proxySet bool
+	guard    *netguard.Guard // of WithPublicOnly; nil: none
+
+	hooks Hooks
+}
+
+// newFetcher returns a Fetcher with the options, or an error that names every invalid one.
+func newFetcher(opts []Option) (*Fetcher, error) {
+	c, err := newConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	return c.newFetcher()
 }
 
 func newConfig(opts []Option) (*config, error) {
@@ -115,6 +133,7 @@ func newConfig(opts []Option) (*config, error) {
 		header:        http.Header{},
 		maxRedirects:  10,
 		lookahead:     10_000,
+		proxy:         http.ProxyFromEnvironment,
 	}
 	var errs []error
 	for _, o := range opts {
@@ -124,14 +143,38 @@ func newConfig(opts []Option) (*config, error) {
 			errs = append(errs, err)
 		}
 	}
-	if err := c.unguardable(); err != nil {
-		errs = append(errs, err)
-	}
+	errs = append(errs, c.contradictions()...)
 	if errs != nil {
 		return nil, &optionsError{errs}
 	}
 	c.fillDefaults()
 	return c, nil
+}
+
+// contradictions returns the errors of options that do not go together.
+func (c *config) contradictions() (errs []error) {
+	if err := c.unguardable(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.guard != nil && c.proxySet && c.proxy != nil {
+		errs = append(errs, errors.New("WithProxy: WithPublicOnly would only see the address of the proxy"))
+	}
+	if c.client == nil {
+		return errs
+	}
+	for _, option := range []struct {
+		name, instead string
+		set           bool
+	}{
+		{"WithJar", "Jar", c.jar != nil},
+		{"WithTLSConfig", "Transport", c.tls != nil},
+		{"WithProxy", "Transport", c.proxySet},
+	} {
+		if option.set {
+			errs = append(errs, fmt.Errorf("%s: is for the Fetcher's own client; the one of WithClient has its %s", option.name, option.instead))
+		}
+	}
+	return errs
 }
 
 // An optionsError has the errors of all invalid options.
@@ -170,6 +213,9 @@ func (c *config) fillDefaults() {
 // requests to the same origin wait for it, for 300 ms or a quarter of their time at most.
 // Requests with a body and those through a proxy go through an [http.Transport].
 //
+// For tracing, cookies, certificates or a proxy alone there are [WithTransport], [WithJar],
+// [WithTLSConfig] and [WithProxy], which keep the Fetcher's own client.
+//
 // Mind the pool: a client without a Transport is [http.DefaultTransport],
 // which keeps 2 idle connections to a host, so that most requests to a busy
 // host must connect anew. Give it a Transport whose MaxIdleConnsPerHost is at
@@ -185,6 +231,153 @@ func WithClient(c *http.Client) Option {
 		}
 		clone := *c
 		cfg.client = &clone
+		return nil
+	})
+}
+
+// WithTransport puts a RoundTripper of the caller's around the Fetcher's own client, or around the
+// Transport of that of [WithClient]: for tracing, metrics, signatures, a circuit breaker or a
+// recorder. wrap gets the RoundTripper within and returns the one around it; it is called
+// once, by [New] or the call that makes the Fetcher. A nil wrap, and one that returns nil, are errors.
+// WithTransport adds up: the last is outermost. The default is none.
+//
+// The pool of connections stays that of the Fetcher, and the guard of [WithPublicOnly] stays
+// inside. The RoundTripper sees each request, redirects included, and [InfoOf] tells it
+// of which URL and attempt. As with any RoundTripper it must not change the request but a
+// clone of it. For bodies in codings that the Fetcher has asked for see [WithDecoder]; an error is
+// told apart as the one of a [WithClient] client's.
+//
+//	fetch.WithTransport(func(next http.RoundTripper) http.RoundTripper {
+//		return otelhttp.NewTransport(next)
+//	})
+func WithTransport(wrap func(next http.RoundTripper) http.RoundTripper) Option {
+	return optionFunc(func(c *config) error {
+		if wrap == nil {
+			return errors.New("WithTransport(nil): must be a function")
+		}
+		c.wraps = append(c.wraps, wrap)
+		return nil
+	})
+}
+
+// WithJar keeps cookies in jar, with the Fetcher's own client: those of responses are
+// stored, and those that fit are sent, on redirects too. It must be safe for concurrent use, as a
+// [net/http/cookiejar.Jar] is. The default, also for nil, is none. It is an error together
+// with [WithClient], whose client has a Jar of its own.
+func WithJar(jar http.CookieJar) Option {
+	return optionFunc(func(c *config) error {
+		if jar != nil && holdsNil(jar) {
+			return errors.New("WithJar: the jar is a nil pointer")
+		}
+		c.jar = jar
+		return nil
+	})
+}
+
+// WithTLSConfig configures the handshakes of the Fetcher's own client: the authorities of a
+// company, certificates of the client, the least version. t is cloned. HTTP/2 is
+// spoken unless NextProtos says otherwise: where that is nil, h2 and http/1.1 are offered. The
+// default, also for nil, is the default of crypto/tls. It is an error together with [WithClient].
+func WithTLSConfig(t *tls.Config) Option {
+	t = t.Clone()
+	return optionFunc(func(c *config) error {
+		c.tls = t
+		return nil
+	})
+}
+
+// WithProxy has f choose the proxy for each request of the Fetcher's own client, as the Proxy field of
+// an [http.Transport] does; nil is none. f may be called more than once for a request, and
+// from several goroutines at once; its error ends the URL. A nil f is no proxy at all. The
+// default is [http.ProxyFromEnvironment]. It is an error together with [WithClient],
+// and but for a nil f with [WithPublicOnly], which uses no proxy.
+func WithProxy(f func(*http.Request) (*url.URL, error)) Option {
+	return optionFunc(func(c *config) error {
+		c.proxy, c.proxySet = nil, true
+		if f != nil {
+			c.proxy = func(req *http.Request) (*url.URL, error) {
+				proxy, err := f(req)
+				if err != nil {
+					err = fault.OfCaller(err)
+				}
+				return proxy, err
+			}
+		}
+		return nil
+	})
+}
+
+// Hooks are told what becomes of URLs, as it happens; see [WithHooks]. A field that is nil is
+// not called.
+//
+// They are called on several goroutines at once, mostly while the URL in question holds its slot,
+// so that a hook that takes long holds up others. They must not call the same Fetcher but for
+// [Fetcher.Stats] and [Fetcher.Hosts].
+type Hooks struct {
+	// Attempt is called when an attempt has ended. r is the Result so far: Attempts counts it,
+	// and Err is its own. again is the instant at which another attempt begins at the earliest;
+	// zero is never.
+	Attempt func(r Result, again time.Time)
+
+	// Done is called exactly once for each URL, before its Result is yielded or returned: of
+	// URLs that were cancelled or are invalid, too, and of those that [WithDedup] has not sent.
+	// Without a Fetcher, as an option was invalid, there is no call.
+	Done func(r Result)
+
+	// Paused is called when a host, as [WithHostLimits] gets it, is not to be called before
+	// until, and that is later than was known.
+	Paused func(host string, until time.Time)
+}
+
+// add makes h call those of other after its own.
+func (h *Hooks) add(other Hooks) {
+	if first, second := h.Attempt, other.Attempt; first == nil {
+		h.Attempt = second
+	} else if second != nil {
+		h.Attempt = func(r Result, again time.Time) { first(r, again); second(r, again) }
+	}
+	if first, second := h.Done, other.Done; first == nil {
+		h.Done = second
+	} else if second != nil {
+		h.Done = func(r Result) { first(r); second(r) }
+	}
+	if first, second := h.Paused, other.Paused; first == nil {
+		h.Paused = second
+	} else if second != nil {
+		h.Paused = func(host string, until time.Time) { first(host, until); second(host, until) }
+	}
+}
+
+// watchAttempts has the hooks told of the attempts of f.
+func (h *Hooks) watchAttempts(f *Fetcher, a *attempt.Config) {
+	if h.Attempt != nil {
+		a.Attempted = func(x *attempt.Exchange, tally job.Tally, again time.Time) {
+			h.Attempt(newResult(x, tally, f.attemptLimit), again)
+		}
+	}
+	if h.Done != nil {
+		a.Ended = func(x *attempt.Exchange, tally job.Tally) {
+			h.Done(newResult(x, tally, f.attemptLimit))
+		}
+	}
+}
+
+// tellDone tells of a Result where no attempt has ended, on a goroutine that is not to end with
+// a runtime.Goexit of the hook.
+func (h *Hooks) tellDone(r Result) {
+	if h.Done == nil {
+		return
+	}
+	if panicked, _ := fault.Contain(func() { h.Done(r) }); panicked != nil {
+		panic(panicked)
+	}
+}
+
+// WithHooks has h told what becomes of each URL. Hooks add up: those given first are called
+// first. The default is none.
+func WithHooks(h Hooks) Option {
+	return optionFunc(func(c *config) error {
+		c.hooks.add(h)
 		return nil
 	})
 }
@@ -713,22 +906,42 @@ func addHeader(h http.Header, key, value string) error {
 }
 
 // newFetcher gives each part of a Fetcher the options that it needs.
-func (c *config) newFetcher() *Fetcher {
+func (c *config) newFetcher() (*Fetcher, error) {
 	f := &Fetcher{
 		own:          c.ownClient(),
 		streaming:    engine.StreamConfig{Lookahead: c.lookahead, InOrder: c.inOrder, Dedup: c.dedup},
 		attemptLimit: min(c.retries, math.MaxInt-1) + 1,
+		hooks:        c.hooks,
+	}
+	if c.dedup && c.hooks.Done != nil {
+		f.streaming.Unread = f.unread
 	}
 	attempts, batches := c.attempts(f), c.batches(f)
+	if err := c.wrap(&attempts); err != nil {
+		return nil, &optionsError{[]error{err}}
+	}
 	f.client, f.engine = attempt.New(attempts), engine.New(batches)
-	return f
+	return f, nil
+}
+
+// wrap puts the caller's RoundTrippers around the transport.
+func (c *config) wrap(a *attempt.Config) error {
+	for _, wrap := range c.wraps {
+		if a.Transport = wrap(a.Transport); a.Transport == nil || holdsNil(a.Transport) {
+			return errors.New("WithTransport: the function returned nil")
+		}
+	}
+	a.Wrapped = len(c.wraps) > 0
+	return nil
 }
 
 // ownClient returns the Fetcher's own client, or nil if the client of the caller is used unchanged.
 func (c *config) ownClient() *transport.Client {
-	own := transport.Config{Concurrency: c.concurrency, Timeout: c.timeout, Guard: c.guard}
+	own := transport.Config{Concurrency: c.concurrency, Timeout: c.timeout, Guard: c.guard, TLS: c.tls}
 	switch {
-	case c.client == nil:
+	case c.client == nil && c.guard == nil:
+		own.Proxy = c.proxy
+	case c.client == nil: // the guard would only see the address of a proxy
 	case c.guard != nil:
 		own.Base = c.client.Transport.(*http.Transport) // unguardable has looked
 	default:
@@ -754,7 +967,10 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 		MaxRetryAfter: c.maxRetryAfter,
 		Failures:      c.maxHostFailures > 0,
 	}
-	if c.client != nil {
+	if c.client == nil {
+		a.Jar, a.Redirects.Jar = c.jar, c.jar != nil
+		a.Shown = c.proxySet && c.proxy != nil
+	} else {
 		a.Transport, a.Jar = cmp.Or(c.client.Transport, http.DefaultTransport), c.client.Jar
 		a.Redirects.Check, a.Redirects.Jar = c.client.CheckRedirect, a.Jar != nil
 		given, ok := a.Transport.(*http.Transport)
@@ -773,6 +989,7 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 			return c.retryIf(newResult(x, tally, f.attemptLimit))
 		}
 	}
+	f.hooks.watchAttempts(f, &a)
 	return a
 }
 
@@ -791,6 +1008,8 @@ func (c *config) batches(f *Fetcher) engine.Config {
 		MaxHostFailures: c.maxHostFailures,
 		MaxPause:        c.maxRetryAfter,
 		Patience:        c.patience(),
+		Told:            c.hooks.Done != nil || c.hooks.Attempt != nil,
+		Paused:          c.hooks.Paused,
 		NewRunner:       func() job.Runner { return attempt.NewRunner(f.client) },
 	}
 	switch l := c.limiter.(type) {

@@ -2,8 +2,10 @@ package fetch
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -27,6 +29,8 @@ type Result struct {
 	Index int
 	// URL is the URL as it was given.
 	URL string
+	// Request is the caller's own that was given to Do, DoAll or DoStream. It is nil for a URL.
+	Request *http.Request
 	// FinalURL is the last URL that a response came from, after redirects, as it was
 	// sent: with its escapes (RFC 3986, section 2.1; see URLs in the package comment), and
 	// without user information and fragment. It is empty when there was no response.
@@ -65,11 +69,12 @@ type Result struct {
 	Waited time.Duration
 	// Took is the time spent in attempts: connecting, sending, reading.
 	Took time.Duration
+	// Queued is when the URL was accepted, and Started when its first attempt began: zero when
+	// there was none. With [WithDedup] equal URLs share both, and the times above.
+	Queued, Started time.Time
 	// History has every attempt, the oldest first. It is nil when there was
 	// one attempt or none.
 	History []Attempt
-
-	method string // of the request; "" is GET
 }
 
 // An Attempt is one of several attempts at a URL.
@@ -78,6 +83,8 @@ type Attempt struct {
 	StatusCode int
 	// Err says why no complete response came; nil when one did.
 	Err error
+	// Started is when the attempt began.
+	Started time.Time
 	// Took is how long the attempt lasted.
 	Took time.Duration
 	// RetryAfter is how long the response asked to wait, with Retry-After or, if it is a
@@ -114,6 +121,27 @@ func (r Result) JSON(v any) error {
 // 8259, section 8.1).
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
+// LogValue makes a Result fit to be logged with [log/slog]: it has the method, the URLs without
+// user information, query and fragment, the status, the bytes of the body, the times, the counts
+// and the text of the error. No header and no byte of the body is in it.
+func (r Result) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("method", r.method()), slog.String("url", target.Redact(r.URL))}
+	if r.Redirects > 0 && r.FinalURL != "" {
+		attrs = append(attrs, slog.String("final_url", target.Redact(r.FinalURL)), slog.Int("redirects", r.Redirects))
+	}
+	if r.StatusCode != 0 {
+		attrs = append(attrs, slog.Int("status", r.StatusCode))
+	}
+	attrs = append(attrs,
+		slog.Int("bytes", len(r.Body)), slog.Int("attempts", r.Attempts),
+		slog.Duration("waited", r.Waited), slog.Duration("took", r.Took),
+		slog.Time("queued", r.Queued))
+	if r.Err != nil {
+		attrs = append(attrs, slog.String("error", r.Err.Error()))
+	}
+	return slog.GroupValue(attrs...)
+}
+
 // newError returns the error of r after so many attempts, of so many that were allowed.
 func (r *Result) newError(cause error, attempts, limit int) *Error {
 	if paused, ok := cause.(*fault.HostPaused); ok {
@@ -125,9 +153,17 @@ func (r *Result) newError(cause error, attempts, limit int) *Error {
 		cause = target.Conceal(cause, r.URL)
 	}
 	return &Error{
-		Method: target.Method(r.method), URL: target.Redact(r.URL), Attempts: attempts,
+		Method: r.method(), URL: target.Redact(r.URL), Attempts: attempts,
 		Err: cause, attemptLimit: limit,
 	}
+}
+
+// method returns that of the request.
+func (r *Result) method() string {
+	if r.Request == nil {
+		return http.MethodGet
+	}
+	return target.Method(r.Request.Method)
 }
 
 // fail makes err the error of a URL that has not been attempted.
@@ -137,13 +173,11 @@ func (r *Result) fail(err error) { r.Err = r.newError(err, 0, 0) }
 // allowed.
 func newResult(x *attempt.Exchange, tally job.Tally, limit int) Result {
 	r := Result{
-		Index: x.Index, URL: x.URL, FinalURL: x.FinalURL,
+		Index: x.Index, URL: x.URL, Request: x.Request, FinalURL: x.FinalURL,
 		StatusCode: x.StatusCode, Proto: x.Proto, Header: x.Header,
 		Body: x.Body, Redirects: x.Redirects,
 		Attempts: tally.Attempts, Waited: tally.Waited, Took: tally.Took,
-	}
-	if x.Request != nil {
-		r.method = x.Request.Method
+		Queued: tally.Queued, Started: tally.Started,
 	}
 	switch cause := x.Cause(); {
 	case cause != nil:
@@ -157,7 +191,7 @@ func newResult(x *attempt.Exchange, tally job.Tally, limit int) Result {
 		return r
 	}
 	for i, past := range x.History(tally) {
-		a := Attempt{StatusCode: past.StatusCode, Took: past.Took, RetryAfter: past.RetryAfter}
+		a := Attempt{StatusCode: past.StatusCode, Started: past.Started, Took: past.Took, RetryAfter: past.RetryAfter}
 		if past.Err != nil {
 			a.Err = r.newError(past.Err, i+1, limit)
 		}
@@ -315,3 +349,21 @@ func (e *HostPausedError) Error() string {
 
 // Is makes errors.Is(err, ErrHostPaused) true.
 func (e *HostPausedError) Is(target error) bool { return target == ErrHostPaused }
+
+// An Info says whose request one is; see [InfoOf].
+type Info struct {
+	Index    int       // of the URL, as in its [Result]
+	Attempt  int       // 1 is the first
+	Redirect int       // how many were followed in this attempt so far
+	URL      string    // as it was given
+	Queued   time.Time // when the URL was accepted, as in its Result
+	Started  time.Time // when the attempt began, as in [Attempt]
+}
+
+// InfoOf returns the Info of the request with the given context, or of one made of that, and
+// whether there is one. It is for code that a Fetcher gives a request to, such as a RoundTripper of
+// [WithTransport] or [WithClient], a [WithRequestFunc], and a [WithBodyFunc].
+func InfoOf(ctx context.Context) (Info, bool) {
+	i, ok := attempt.InfoOf(ctx)
+	return Info(i), ok
+}

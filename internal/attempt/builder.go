@@ -61,14 +61,14 @@ func (b *builder) build(ctx context.Context, x *Exchange) (*http.Request, error)
 		x.next = nil
 		return b.complete(x, next.WithContext(ctx))
 	case x.Request == nil:
-		return b.get(x)
+		return b.get(ctx, x)
 	}
 	return b.first(x, b.client.clone(ctx, x.Request))
 }
 
 // get returns the GET for a URL. It is a copy of the runner's template, which is
 // cheaper than http.NewRequest; the headers are shared where nobody can change them.
-func (b *builder) get(x *Exchange) (*http.Request, error) {
+func (b *builder) get(ctx context.Context, x *Exchange) (*http.Request, error) {
 	u, asGiven, err := target.Read(x.URL)
 	if err != nil {
 		return nil, err
@@ -79,6 +79,9 @@ func (b *builder) get(x *Exchange) (*http.Request, error) {
 		req = new(http.Request)
 	}
 	*req = *b.template
+	if b.client.informs {
+		*req = *req.WithContext(ctx)
+	}
 	req.URL = u
 	if req.Host == "" {
 		req.Host = target.HostField(u)

@@ -23,16 +23,21 @@ import (
 type Config struct {
 	Transport http.RoundTripper
 	Jar       http.CookieJar // nil is none
-	// Own tells that Transport is the own client's, which changes no request and keeps none.
+	// Own tells that Transport is the own client's, which changes no request and keeps none, or
+	// is around that.
 	Own bool
+	// Wrapped tells that Transport is code of the caller's around the own client's, or around one
+	// of net/http.
+	Wrapped bool
+	// PlainTransport tells that the transport within was told not to ask for gzip.
+	PlainTransport bool
+	// Shown tells that the own client shows its requests to code of the caller's.
+	Shown bool
 	// NewContext makes the context of requests from that of turns; nil leaves it as it is.
 	NewContext func(parent context.Context) context.Context
 
-	// PlainTransport tells that Transport was told not to ask for gzip.
-	PlainTransport bool
-	Decoders       []body.Decoder // of the caller's
-
-	Header      http.Header // of every request that has none of the name; not changed any more
+	Decoders    []body.Decoder // of the caller's
+	Header      http.Header    // of every request that has none of the name; not changed any more
 	RequestFunc func(*http.Request) error
 	Redirects   redirect.Policy
 
@@ -46,6 +51,9 @@ type Config struct {
 	MaxBackoff    time.Duration
 	MaxRetryAfter time.Duration // 0 ignores Retry-After
 	RetryIf       func(x *Exchange, tally job.Tally) bool
+	// Attempted and Ended are told what Exchange is; nil: nobody is.
+	Attempted func(x *Exchange, tally job.Tally, again time.Time)
+	Ended     func(x *Exchange, tally job.Tally)
 	// Failures tells that failures to connect are to be reported although nothing is retried.
 	Failures bool
 }
@@ -63,7 +71,8 @@ type Client struct {
 	shared       http.Header // of such GETs
 	asks         bool        // whether they ask for codings
 	reuses       bool        // whether a GET that was answered can be used again
-	isNetHTTP    bool        // whether the RoundTripper is net/http's own
+	isNetHTTP    bool        // whether the RoundTripper is net/http's own, or ours
+	informs      bool        // whether code of the caller's can ask for the Info of a request
 	watchesAll   bool        // whether the connections of all requests are watched
 }
 
@@ -71,7 +80,7 @@ type Client struct {
 func New(c Config) *Client {
 	client := &Client{config: c, header: c.Header.Clone()}
 	_, client.isNetHTTP = c.Transport.(*http.Transport)
-	client.isNetHTTP = client.isNetHTTP || c.Own
+	client.isNetHTTP = (client.isNetHTTP || c.Own) && !c.Wrapped
 	client.watchesAll = !c.Own
 	client.host, _ = target.CleanHost(client.header.Get("Host")) // the option has looked for an error
 	client.header.Del("Host")
@@ -80,12 +89,13 @@ func New(c Config) *Client {
 		client.accept = []string{accept}
 	}
 	client.asks = client.mayAsk(http.MethodGet, client.header)
-	client.sharesHeader = c.Own && c.RequestFunc == nil
+	client.sharesHeader = c.Own && !c.Wrapped && !c.Shown && c.RequestFunc == nil && c.Jar == nil
+	client.informs = !c.Own || c.Wrapped || c.Shown || c.RequestFunc != nil || c.BodyFunc != nil
 	client.shared = client.header.Clone()
 	if client.asks {
 		client.shared["Accept-Encoding"] = client.accept
 	}
-	client.reuses = client.sharesHeader && c.BodyFunc == nil && sizeOf(client.shared) < 1<<10
+	client.reuses = client.sharesHeader && !client.informs && sizeOf(client.shared) < 1<<10
 	return client
 }
 

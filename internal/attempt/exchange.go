@@ -43,6 +43,7 @@ type Outcome struct {
 	FinalURL   string
 	Redirects  int
 	Body       []byte
+	Read       int64         // bytes of the body, by whoever took it
 	Err        error         // why there is no whole response; nil if there is one
 	Refused    bool          // by its status, under StatusErrors
 	Exhausted  bool          // the budget of the host, so that no attempt followed
@@ -86,6 +87,8 @@ func (x *Exchange) Distinct() string {
 
 func (x *Exchange) Size() int { return len(x.Body) }
 
+func (x *Exchange) Result() (bytes int64, failed bool) { return x.Read, x.Err != nil || x.Refused }
+
 func (x *Exchange) End(err error) {
 	x.running = false // a panic in the request leaves it set
 	if err != nil {
@@ -94,6 +97,21 @@ func (x *Exchange) End(err error) {
 	}
 	x.close()
 	x.closeUnsent()
+}
+
+func (x *Exchange) Attempted(tally job.Tally, again time.Time) {
+	if !again.IsZero() {
+		x.history.record(&x.Outcome, tally)
+	}
+	if told := x.client.config.Attempted; told != nil {
+		told(x, tally, again)
+	}
+}
+
+func (x *Exchange) Ended(tally job.Tally) {
+	if told := x.client.config.Ended; told != nil {
+		told(x, tally)
+	}
 }
 
 // close closes the bodies that are open, whatever a RoundTripper does with them.

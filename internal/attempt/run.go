@@ -38,7 +38,6 @@ func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 	}
 	x.running = true
 	if x.next == nil && t.Tally.Attempts > 1 {
-		x.history.time(t.Tally)
 		x.Outcome = Outcome{}
 	}
 	w.send(x)
@@ -52,9 +51,19 @@ func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 	x.running = false
 }
 
-// context returns the context of an exchange's next request: the runner's, joined with that
-// of the caller's request if it has one that matters.
+// context returns the context of an exchange's next request, in which code of the caller's can
+// ask for its Info.
 func (w *runner) context(x *Exchange) (context.Context, func()) {
+	ctx, cancel := w.joinedContext(x)
+	if w.client.informs {
+		ctx = w.builder.inform(ctx, x, w.info())
+	}
+	return ctx, cancel
+}
+
+// joinedContext returns the runner's context, joined with that of the caller's request if it has
+// one that matters.
+func (w *runner) joinedContext(x *Exchange) (context.Context, func()) {
 	if x.Request == nil || x.Request.Context() == context.Background() {
 		return w.builder.contextOf(x, w.builder.ctx), func() {}
 	}
@@ -202,7 +211,7 @@ func (w *runner) receive(ctx context.Context, req *http.Request, resp *http.Resp
 		w.failUnlessDone(ctx, w.readError(err))
 		return
 	}
-	x.Body, x.Refused = read, refused
+	x.Body, x.Read, x.Refused = read, int64(len(read)), refused
 }
 
 // readError returns an error of a body. The words of net/http may have been the server's;
@@ -235,7 +244,9 @@ func (w *runner) callBodyFunc(ctx context.Context, req *http.Request, resp *http
 	reader := new(body.Reader).Open(req.Method, resp, c.MaxRead) // not that of x: the function may keep it
 	own, cancel := context.WithCancel(ctx)                       // ctx may outlive the attempt
 	defer cancel()
-	err := c.BodyFunc(own, x, w.Tally, onlyReader{reader})
+	counting := &countingReader{reader: reader}
+	err := c.BodyFunc(own, x, w.Tally, counting)
+	x.Read = counting.n
 	read := reader.Err()
 	reader.Kill()
 	if read != nil && read != io.EOF {
@@ -245,5 +256,14 @@ func (w *runner) callBodyFunc(ctx context.Context, req *http.Request, resp *http
 	}
 }
 
-// onlyReader hides the methods of a body.Reader from type assertions.
-type onlyReader struct{ io.Reader }
+// A countingReader counts the bytes of a body.Reader, and hides its methods from type assertions.
+type countingReader struct {
+	reader *body.Reader
+	n      int64
+}
+
+func (r *countingReader) Read(p []byte) (int, error) {
+	n, err := r.reader.Read(p)
+	r.n += int64(n)
+	return n, err
+}

@@ -177,7 +177,6 @@ func (t *turn) review() {
 		}
 	}
 	if t.report.Next == job.Again {
-		t.x.history.record(&t.x.Outcome)
 		t.x.Body = nil
 	}
 }

@@ -36,6 +36,7 @@ type batch struct {
 	phase    phase
 	waiting  map[int]*entry // entries without a slot; a list makes most of its only for a slot
 	left     int            // accepted and without result
+	done     int            // with their results
 	busy     int            // with a slot, or being ended
 	down     downHosts
 	panicked *fault.Panic
@@ -342,15 +343,33 @@ func (b *batch) givesUpLocked(now time.Time, h *sched.Host) bool {
 func (b *batch) end(en *entry, err error) {
 	en.tally.Waited += time.Since(en.since)
 	b.contain(func() { en.end(err) })
-	b.sink.done(en)
+	b.tellEnd(en)
+	en.finish(b)
 	b.ended(en)
+}
+
+// tellEnd tells the job of an entry without a slot that it has ended, and before that of an attempt
+// that ends between two hops.
+func (b *batch) tellEnd(en *entry) {
+	if !b.engine.config.Told {
+		return
+	}
+	if en.report.Next == job.Hop {
+		b.containExit(func() { en.job.Attempted(en.tally, time.Time{}) })
+	}
+	b.containExit(func() { en.job.Ended(en.tally) })
 }
 
 // refuse ends an input that has no entry.
 func (b *batch) refuse(id int, err error) {
-	tally := job.Tally{Waited: time.Since(b.started)}
+	tally := b.tally()
 	b.contain(func() { b.sink.refuse(id, err, tally) })
 	b.ended(nil)
+}
+
+// tally returns that of an input that has waited since the batch started.
+func (b *batch) tally() job.Tally {
+	return job.Tally{Queued: b.started, Waited: time.Since(b.started)}
 }
 
 // ended counts an input that has its result. A refused one has no entry.
@@ -365,6 +384,12 @@ func (b *batch) ended(en *entry) {
 func (b *batch) endedLocked(now time.Time, en *entry) {
 	b.left--
 	b.busy--
+	b.done++
+	o := outcome{failed: true} // of one that was refused
+	if en != nil {
+		o = en.outcome
+	}
+	b.engine.counts.add(1, o)
 	if b.onEndLocked != nil {
 		b.onEndLocked(now, en)
 	}
@@ -451,6 +476,13 @@ func (b *batch) expire(ctx context.Context, id int, expired *error) {
 // contain runs code of the caller's, and keeps its panic for the end of the batch.
 func (b *batch) contain(f func()) {
 	if panicked := fault.Catch(f); panicked != nil {
+		b.abort(panicked)
+	}
+}
+
+// containExit is contain for code that may call runtime.Goexit, on a goroutine that is to go on.
+func (b *batch) containExit(f func()) {
+	if panicked, _ := fault.Contain(f); panicked != nil {
 		b.abort(panicked)
 	}
 }

@@ -30,6 +30,7 @@ func hire(t testing.TB, c engine.Config) *crew {
 		c.MaxPause, c.Patience = time.Minute, 2*time.Minute
 	}
 	c.Limits.Permits = c.Limiter != nil
+	c.Told = true
 	c.NewRunner = func() job.Runner { return runner{g} }
 	return &crew{t, engine.New(c), g}
 }
@@ -61,6 +62,7 @@ func (l list) Done(i int, j job.Job, tally job.Tally) { l[i].take(tally) }
 // Refuse ends the task, as a list of requests does.
 func (l list) Refuse(i int, err error, tally job.Tally) {
 	l[i].End(err)
+	l[i].told++
 	l[i].take(tally)
 }
 
@@ -72,10 +74,18 @@ func (l list) Rest(err error, tally job.Tally) {
 	}
 }
 
-func (l list) Copy(i, first int) {
-	l[i].err, l[i].ends, l[i].turns = l[first].err, l[first].ends, l[first].turns
-	l[i].result = 0 // Rest has given it one if the batch was stopped
+func (l list) Copy(i, first int) (failed, ok bool) {
+	if l[first].result == 0 {
+		return false, false
+	}
+	l[i].share(l[first])
 	l[i].take(l[first].tally)
+	return l[i].err != nil, true
+}
+
+// share gives a task the outcome of another.
+func (k *task) share(ran *task) {
+	k.err, k.ends, k.turns, k.told, k.shared = ran.err, ran.ends, ran.turns, 1, true
 }
 
 func (k *task) take(tally job.Tally) {
@@ -114,7 +124,7 @@ func (c *crew) streamOf(ctx context.Context, in iter.Seq[job.Job], s engine.Stre
 		c.engine.RunStream(ctx, in, s, func(f engine.Finished) bool {
 			k := f.Job.(*task)
 			if ran := f.Ran.(*task); ran != k {
-				k.err, k.ends, k.turns = ran.err, ran.ends, ran.turns
+				k.share(ran)
 			}
 			k.take(f.Tally)
 			k.check(c.t, f.Index)

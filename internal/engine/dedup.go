@@ -88,6 +88,6 @@ func (d *duplicates) forget(f Finished) {
 
 // with returns f with the outcome of another.
 func (f Finished) with(other Finished) Finished {
-	f.Ran, f.Tally, f.size = other.Ran, other.Tally, other.size
+	f.Ran, f.Tally, f.size, f.failed = other.Ran, other.Tally, other.size, other.failed
 	return f
 }

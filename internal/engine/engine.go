@@ -8,6 +8,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -41,7 +42,11 @@ type Config struct {
 	MaxHostFailures int           // to connect, in a row; 0 is no limit
 	MaxPause        time.Duration // of a host that is still waited for
 	Patience        time.Duration // with a host that refuses everything
-	NewRunner       func() job.Runner
+	// Told tells that jobs have somebody to tell of their ends, so that Job.Ended is called.
+	Told bool
+	// Paused is told when the pause of a host grows; nil: nobody is. It is code of the caller's.
+	Paused    func(host string, until time.Time)
+	NewRunner func() job.Runner
 }
 
 // An Engine runs jobs on workers: goroutines that are started when a job can start, take
@@ -65,17 +70,16 @@ type Engine struct {
 	deadlines deadlines
 	permits   permits
 	hosts     hosts
+	counts    counts
 }
 
 // A run lasts from the first batch to the end of the last. Its group has every goroutine
-// of the engine, so that the last batch can wait for them.
+// of the engine, so that the last batch can wait for them. Its error is the first panic of a
+// Limiter that no job could be blamed for.
 type run struct {
 	group  errgroup.Group
 	ctx    context.Context
 	cancel context.CancelFunc
-	// panicked is the panic of a Limiter that no job could be blamed for; guarded by
-	// Engine.mu.
-	panicked *fault.Panic
 }
 
 // New returns an Engine.
@@ -112,8 +116,8 @@ func (e *Engine) leave() *fault.Panic {
 		return nil
 	}
 	r.cancel()
-	r.group.Wait()
-	return r.panicked
+	panicked, _ := errors.AsType[*fault.Panic](r.group.Wait())
+	return panicked
 }
 
 // kickLocked starts a worker if a job can start, and sets the alarm for

@@ -64,7 +64,10 @@ type task struct {
 	size     int
 	work     work
 	onEnd    func()
-	blowsUp  bool // in the first End, so that it has another
+
+	onAttempt, onTold func() // in Attempted and Ended
+
+	blowsUp bool // in the first End, so that it has another
 
 	turns int       // that it had
 	first time.Time // when the first began
@@ -76,6 +79,16 @@ type task struct {
 	ended  time.Time
 	tally  job.Tally
 	result int // results that were handed in
+
+	attempts []attempt // that it was told of
+	told     int       // how often it was told that it has ended
+	shared   bool      // it has the outcome of another
+}
+
+// An attempt is one that a task was told of.
+type attempt struct {
+	tally job.Tally
+	again time.Time
 }
 
 // tasks returns n tasks of a host.
@@ -106,7 +119,23 @@ func (k *task) End(err error) {
 	}
 }
 
-// check checks that the task has one outcome.
+func (k *task) Result() (int64, bool) { return int64(k.size), k.err != nil }
+
+func (k *task) Attempted(tally job.Tally, again time.Time) {
+	k.attempts = append(k.attempts, attempt{tally, again})
+	if k.onAttempt != nil {
+		k.onAttempt()
+	}
+}
+
+func (k *task) Ended(job.Tally) {
+	k.told++
+	if k.onTold != nil {
+		k.onTold()
+	}
+}
+
+// check checks that the task has one outcome, and was told of it and of each attempt.
 func (k *task) check(t testing.TB, i int) {
 	t.Helper()
 	if k.result != 1 {
@@ -114,6 +143,12 @@ func (k *task) check(t testing.TB, i int) {
 	}
 	if k.late {
 		t.Errorf("task %d had a turn after its context had ended", i)
+	}
+	if k.told != 1 {
+		t.Errorf("task %d was told %d times that it has ended", i, k.told)
+	}
+	if !k.shared && len(k.attempts) != k.tally.Attempts {
+		t.Errorf("task %d was told of %d attempts, and had %d", i, len(k.attempts), k.tally.Attempts)
 	}
 	if k.ends != 1 && !(k.blowsUp && k.ends == 2) {
 		t.Errorf("task %d was ended %d times", i, k.ends)

@@ -8,8 +8,8 @@ import (
 )
 
 // A List has the inputs of a call that knows them all, and takes their results. Each input
-// gets exactly one of Done, Refuse, Rest and Copy, except that Copy can follow on Rest. They are
-// called on any goroutine, for one input one after the other.
+// gets exactly one of Done, Refuse, Rest and Copy, on any goroutine, but never one at the same
+// time as another of the same input. All but Done may run code of the caller's.
 type List interface {
 	// Input returns the key of the host of input i, or why it cannot be fetched, and its own
 	// context, or nil.
@@ -25,8 +25,9 @@ type List interface {
 	Refuse(i int, err error, tally job.Tally)
 	// Rest gives err to all inputs that have no result.
 	Rest(err error, tally job.Tally)
-	// Copy gives input i the result of the input that it equals, in place of the error of Rest.
-	Copy(i, first int)
+	// Copy gives input i the result of the input that it equals, and reports whether that has
+	// failed. ok is false if there is none: Rest comes later.
+	Copy(i, first int) (failed, ok bool)
 }
 
 // RunList runs the jobs of a list of n inputs and returns when all have their results. With
@@ -44,6 +45,12 @@ func (e *Engine) RunList(ctx context.Context, n int, inputs List, dedup bool) {
 	}
 	l.batch.closeInput()
 	<-l.batch.settled
+}
+
+// RefuseList gives err to all inputs of a list of n, instead of running it.
+func (e *Engine) RefuseList(n int, inputs List, err error) {
+	defer e.refused(n)
+	inputs.Rest(err, job.Tally{Queued: time.Now()})
 }
 
 // A list is a batch with all its inputs at hand. Most get their jobs only with their slots.
@@ -148,13 +155,25 @@ func (l *list) queue(candidates []candidate) {
 func (l *list) complete() {
 	b := l.batch
 	b.close()
+	copied := l.copy()
 	if l.pushed < l.n || b.phase == stopped {
-		b.contain(func() { l.inputs.Rest(b.cancelled(), job.Tally{Waited: time.Since(b.started)}) })
+		b.contain(func() { l.inputs.Rest(b.cancelled(), b.tally()) })
 	}
-	for _, c := range l.copies {
-		l.inputs.Copy(c.index, c.first)
-	}
+	b.engine.refused(l.n - b.done - copied)
 	b.raise()
+}
+
+// copy gives the equal inputs their results, where there is one, and returns how many got one.
+func (l *list) copy() (copied int) {
+	for _, c := range l.copies {
+		failed, ok := false, false
+		l.batch.contain(func() { failed, ok = l.inputs.Copy(c.index, c.first) })
+		if ok {
+			copied++
+			l.batch.engine.count(1, outcome{failed: failed})
+		}
+	}
+	return copied
 }
 
 func (l *list) entry(id int) *entry {

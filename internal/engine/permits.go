@@ -48,22 +48,21 @@ func (p *permits) askForHostsLocked(now time.Time) {
 func (p *permits) askLocked(key string) {
 	p.asking++
 	r := p.engine.run
-	r.group.Go(func() error {
-		p.ask(r, key)
-		return nil
-	})
+	r.group.Go(func() error { return p.ask(r, key) })
 }
 
 // ask waits for a permit. The permit belongs to the job that can start first when it comes, as does
-// an error or a panic.
-func (p *permits) ask(r *run, key string) {
+// an error or a panic. It returns a panic that no job could be blamed for.
+func (p *permits) ask(r *run, key string) (unblamed error) {
 	err := errLimiterExited
 	var panicked *fault.Panic
 	defer func() {
 		if value := recover(); value != nil {
 			panicked, err = fault.AsPanic(value), fault.Panicked
 		}
-		p.answer(r, key, err, panicked)
+		if blamed := p.answer(r, key, err, panicked); !blamed && panicked != nil {
+			unblamed = panicked
+		}
 	}()
 	if key == anyHost {
 		err = p.engine.config.Limiter.Wait(r.ctx)
@@ -73,22 +72,21 @@ func (p *permits) ask(r *run, key string) {
 	if err != nil {
 		err = fault.New(nil, err)
 	}
+	return nil
 }
 
-// answer takes the outcome of a wait: a permit, or the error of the job that could start.
-func (p *permits) answer(r *run, key string, err error, panicked *fault.Panic) {
+// answer takes the outcome of a wait: a permit, or the error of the job that could start. It
+// reports whether there is such a job.
+func (p *permits) answer(r *run, key string, err error, panicked *fault.Panic) (blamed bool) {
 	e := p.engine
 	e.mu.Lock()
 	p.asking--
 	now := time.Now()
 	task, blamed := p.settleLocked(now, key, err, e.run == r)
 	if !blamed {
-		if panicked != nil {
-			r.panicked = panicked
-		}
 		e.kickLocked(now) // a later run too, that had to wait for the end of this wait
 		e.mu.Unlock()
-		return
+		return false
 	}
 	b := task.Lane().Owner.(*batch)
 	en := b.takeLocked(task.ID)
@@ -101,6 +99,7 @@ func (p *permits) answer(r *run, key string, err error, panicked *fault.Panic) {
 		b.abort(panicked) // before the batch can settle: nobody would raise it then
 	}
 	b.end(en, err)
+	return true
 }
 
 // settleLocked hands a permit to the scheduler, or takes out the task that is to blame for an

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/batchhttp/fetch/internal/job"
@@ -45,33 +47,35 @@ func newResults(c StreamConfig, slots int) *results {
 	return r
 }
 
-// read takes an input. It returns the input's number, and whether it is to be run: an equal input
-// may be in flight, or have ended.
-func (r *results) read(j job.Job) (id int, isFirst bool) {
+// read takes an input. It returns the input's number, and whether it is to be run: another
+// that equals it may run already, or may have. Then it returns the result.
+func (r *results) read(j job.Job) (id int, result Finished, rank rank) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	id = r.inputs
 	r.inputs++
-	finished, state := r.duplicates.add(id, j)
-	if state == finishedBefore {
+	result, rank = r.duplicates.add(id, j)
+	if rank == finishedBefore {
 		r.ended++
-		r.placeLocked(finished)
+		r.placeLocked(result)
 		wake(r.more)
 	}
-	return id, state == first
+	return id, result, rank
 }
 
-// add takes a result, and gives it to the inputs that equal its own.
-func (r *results) add(f Finished) {
+// add takes a result, and gives it to the inputs that equal its own. It returns how many have it.
+func (r *results) add(f Finished) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ended++
 	r.placeLocked(f)
-	for _, duplicate := range r.duplicates.finish(f) {
+	duplicates := r.duplicates.finish(f)
+	for _, duplicate := range duplicates {
 		r.ended++
 		r.placeLocked(duplicate)
 	}
 	wake(r.more)
+	return 1 + len(duplicates)
 }
 
 // placeLocked puts a result among the unread when it is its turn.
@@ -100,6 +104,14 @@ func (r *results) take() []Finished {
 	unread := r.unread
 	r.unread = nil
 	return unread
+}
+
+// rest returns all results that were not taken, in no particular order.
+func (r *results) rest() []Finished {
+	unread := r.take()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.AppendSeq(unread, maps.Values(r.early))
 }
 
 // waitRoom waits until one more input may be read, and reports whether that ever is.

@@ -42,7 +42,8 @@ func TestATaskInItsBackOffHoldsNoSlot(t *testing.T) {
 		run(c, t.Context(), all)
 		fetchtest.CheckTook(t, "12 turns", time.Since(start), 12*time.Second)
 		// Due after 3.5 s and 7.5 s, it has the next turn each time.
-		if k := all[0]; k.ended.Sub(start) != 9*time.Second || k.tally != (job.Tally{Attempts: 3, Waited: 6 * time.Second, Took: 3 * time.Second}) {
+		if k := all[0]; k.ended.Sub(start) != 9*time.Second ||
+			k.tally.Attempts != 3 || k.tally.Waited != 6*time.Second || k.tally.Took != 3*time.Second {
 			t.Errorf("after %v: %+v", k.ended.Sub(start), k.tally)
 		}
 	})

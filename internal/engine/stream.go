@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/batchhttp/fetch/internal/fault"
@@ -15,6 +16,9 @@ type StreamConfig struct {
 	Lookahead int  // inputs read ahead of the results yielded, at the most
 	InOrder   bool // whether results are yielded in the order of the inputs
 	Dedup     bool // whether equal inputs within the lookahead are run once
+	// Unread takes the results that the loop has left unread, on its goroutine; nil: nobody does.
+	// It may be code of the caller's.
+	Unread func(Finished)
 }
 
 // A Finished job is one that has its outcome.
@@ -24,7 +28,8 @@ type Finished struct {
 	Ran   job.Job   // the one that was run: Job, or the first that it equals
 	Tally job.Tally // of Ran
 
-	size int // of the outcome
+	size   int // of the outcome in memory
+	failed bool
 }
 
 // RunStream runs the jobs of inputs and yields them as they end. The caller may use a job
@@ -42,6 +47,7 @@ func (e *Engine) RunStream(ctx context.Context, inputs iter.Seq[job.Job], c Stre
 		}
 		for i, f := range finished {
 			finished[i] = Finished{} // a result that was yielded is the caller's alone
+			s.unread = finished[i+1:]
 			if !yield(f) {
 				return
 			}
@@ -55,6 +61,7 @@ func (e *Engine) RunStream(ctx context.Context, inputs iter.Seq[job.Job], c Stre
 type stream struct {
 	batch       *batch
 	results     *results
+	unread      []Finished    // of those that the loop has taken from results
 	pulled      chan struct{} // closed when the puller has ended
 	inputExited bool          // by Goexit; set before that
 }
@@ -66,10 +73,22 @@ func (s *stream) finish() {
 	}
 	<-s.pulled
 	s.batch.close()
+	s.leaveUnread()
 	s.batch.raise()
 	if s.inputExited {
 		// As if the iterator had run where it was handed over.
 		runtime.Goexit()
+	}
+}
+
+// leaveUnread hands over the results that were not yielded.
+func (s *stream) leaveUnread() {
+	unread := s.results.config.Unread
+	if unread == nil {
+		return
+	}
+	for _, f := range slices.Concat(s.unread, s.results.rest()) {
+		s.batch.containExit(func() { unread(f) })
 	}
 }
 
@@ -112,9 +131,12 @@ func (s *stream) pull(inputs iter.Seq[job.Job]) {
 }
 
 func (s *stream) accept(j job.Job) {
-	id, isFirst := s.results.read(j)
-	if isFirst {
+	id, result, rank := s.results.read(j)
+	switch rank {
+	case first:
 		s.batch.accept(newEntry(id, j, time.Now()))
+	case finishedBefore:
+		s.batch.engine.count(1, outcome{failed: result.failed})
 	}
 }
 
@@ -168,7 +190,8 @@ func (s *stream) awaits(id int) bool { return s.results.awaits(id) }
 // deliverLocked makes a result ready to be yielded: after its request was learnt from,
 // as the loop may send the next one at once.
 func (s *stream) deliverLocked(now time.Time, en *entry) {
-	s.results.add(Finished{Index: en.id, Job: en.job, Ran: en.job, Tally: en.tally, size: en.size})
+	f := Finished{Index: en.id, Job: en.job, Ran: en.job, Tally: en.tally, size: en.size, failed: en.outcome.failed}
+	s.batch.engine.counts.add(s.results.add(f)-1, outcome{failed: f.failed})
 	s.holdLocked(now)
 	if s.batch.left == 0 {
 		s.results.wake()

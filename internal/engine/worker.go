@@ -21,6 +21,7 @@ type worker struct {
 	cancel context.CancelCauseFunc
 	entry  *entry // at hand; nil: none
 	task   sched.Task
+	stage  stage // of the entry
 
 	deadline deadline
 }
@@ -62,8 +63,11 @@ func (w *worker) takeLocked(task sched.Task, b *batch, now time.Time) {
 	e := w.engine
 	w.enter(b)
 	w.task = task
+	w.stage = running
 	w.entry = b.takeLocked(task.ID)
-	w.entry.begin(now, e.config.Timeout)
+	if w.entry.begin(now, e.config.Timeout) {
+		e.counts.attempts++
+	}
 	b.busy++
 	if w.entry.remaining > 0 {
 		e.deadlines.add(w, now.Add(w.entry.remaining))
@@ -92,19 +96,9 @@ func (w *worker) enter(b *batch) {
 // handBack hands on the entry at hand and gives the slot back. It returns with mu held.
 func (w *worker) handBack() time.Time {
 	e, b, en := w.engine, w.batch, w.entry
-	again := en.report.Next != job.Done
-	if again {
-		if err := w.keepNext(); err != nil {
-			again = false
-			en.end(err)
-		}
-	} else {
-		en.end(nil)
-	}
-	w.record(again)
+	again := w.step()
 	e.mu.Lock()
-	now := time.Now()
-	evictions := w.releaseLocked(now)
+	evictions, now := w.releaseLocked()
 	if again {
 		evictions = append(evictions, b.queueAgainLocked(now, en)...)
 	} else {
@@ -124,30 +118,119 @@ func (w *worker) handBack() time.Time {
 	return time.Now()
 }
 
-// keepNext keeps the host of the next request, or returns why there is no such request.
-func (w *worker) keepNext() (err error) {
+// A stage is how far the worker has come with an entry whose job may end. The code of the
+// caller's that it runs on the way can end the goroutine.
+type stage uint8
+
+const (
+	running   stage = iota
+	counted         // the time of the request is
+	attempted       // the job was told that its attempt is over
+	ended           // and that it has ended
+)
+
+// step takes the job's next step, and reports whether there is one: the host of another request
+// is kept then. Otherwise the result is handed in.
+func (w *worker) step() (again bool) {
 	en := w.entry
-	if en.key, err = en.job.Host(); err == nil {
-		en.key, err = w.engine.hosts.keep(en.key)
+	switch en.report.Next {
+	case job.Done:
+		en.end(nil)
+	case job.Hop:
+		again = w.keepNext()
 	}
-	return err
+	w.count()
+	if again {
+		return true
+	}
+	w.tell(w.againAt())
+	if en.report.Next == job.Again && w.keepNext() {
+		return true
+	}
+	w.tellEnd()
+	en.finish(w.batch)
+	return false
 }
 
-// record counts the time of the request, and hands in the result after the last request.
-func (w *worker) record(again bool) {
-	w.entry.took(time.Since(w.task.Started))
-	if !again {
-		w.batch.sink.done(w.entry)
+// keepNext keeps the host of the next request, or ends the entry.
+func (w *worker) keepNext() bool {
+	en := w.entry
+	host, err := en.job.Host()
+	if err == nil {
+		en.key, err = w.engine.hosts.keep(host)
+	}
+	if err != nil {
+		en.end(err)
+	}
+	return err == nil
+}
+
+// count counts the time of the request.
+func (w *worker) count() {
+	if w.stage == running {
+		w.stage = counted
+		w.entry.took(time.Since(w.task.Started))
 	}
 }
 
-// releaseLocked gives the slot back, and returns the tasks that end because of the report about
-// their host.
-func (w *worker) releaseLocked(now time.Time) []eviction {
-	en := w.entry
+// tell tells the job, in the slot, that an attempt is over.
+func (w *worker) tell(again time.Time) {
+	if w.stage == counted {
+		w.stage = attempted
+		w.entry.job.Attempted(w.entry.tally, again)
+	}
+}
+
+// tellEnd tells the job that it has ended.
+func (w *worker) tellEnd() {
+	if w.stage < ended && w.engine.config.Told {
+		w.stage = ended
+		w.entry.job.Ended(w.entry.tally)
+	}
+}
+
+// againAt returns the earliest instant of the next attempt; zero: there is none.
+func (w *worker) againAt() time.Time {
+	e, r := w.engine, &w.entry.report
+	if r.Next != job.Again {
+		return time.Time{}
+	}
+	now := time.Now()
+	at := now.Add(max(r.After, r.Pause))
+	if r.Answer != job.Throttled || r.Doubtful || !e.config.Told {
+		return at
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if until := w.task.Host().Foretell(now, w.task, outcomeOf(r)); until.After(at) {
+		at = until
+	}
+	return at
+}
+
+// releaseLocked gives the slot back, and returns the tasks that end because of the things
+// that the request has told about its host. It lets go of the lock to tell of a pause.
+func (w *worker) releaseLocked() ([]eviction, time.Time) {
+	e, en, host, now := w.engine, w.entry, w.task.Host(), time.Now()
+	before := host.PausedUntil()
 	w.entry = nil
-	w.engine.deadlines.remove(w)
-	return w.engine.hosts.learnLocked(now, w.task, en)
+	e.deadlines.remove(w)
+	evictions := e.hosts.learnLocked(now, w.task, en)
+	if until := host.PausedUntil(); e.config.Paused != nil && until.After(before) {
+		now = w.tellPauseLocked(now, host.Key(), until)
+	}
+	return evictions, now
+}
+
+// tellPauseLocked tells of a pause, without the lock. The batch cannot settle meanwhile, as the
+// entry that was at hand is still busy.
+func (w *worker) tellPauseLocked(now time.Time, host string, until time.Time) time.Time {
+	e := w.engine
+	e.kickLocked(now)
+	e.mu.Unlock()
+	w.batch.containExit(func() { e.config.Paused(host, until) })
+	e.mu.Lock()
+	return time.Now()
 }
 
 // abandon ends a worker after the caller's code has ended its goroutine.
@@ -164,11 +247,13 @@ func (w *worker) abandon() {
 	}
 	en.report.Down = nil                  // the rest of the report holds
 	fault.Contain(func() { en.end(err) }) // a second panic, or Goexit, says nothing new
-	w.record(false)
+	w.count()
+	b.containExit(func() { w.tell(time.Time{}) })
+	b.containExit(w.tellEnd)
+	en.finish(b)
 	e := w.engine
 	e.mu.Lock()
-	now := time.Now()
-	evictions := w.releaseLocked(now)
+	evictions, now := w.releaseLocked()
 	b.endedLocked(now, en)
 	w.retire(now)
 	for _, v := range evictions {
@@ -209,7 +294,8 @@ type entry struct {
 	since     time.Time     // when it began to wait
 	due       time.Time     // when its back-off is over
 	remaining time.Duration // of the timeout of the attempt
-	size      int           // of the outcome, in a stream
+	size      int           // of the outcome in memory, in a stream
+	outcome   outcome       // set when the job has ended
 
 	unwatch func() bool // the job's own context; nil: it is not watched
 	expired *error      // set when the context ends while the entry does not wait
@@ -221,18 +307,25 @@ var entries = sync.Pool{New: func() any { return new(entry) }}
 // newEntry returns an entry that waits since the given time.
 func newEntry(id int, j job.Job, since time.Time) *entry {
 	en := entries.Get().(*entry)
-	*en = entry{id: id, job: j, since: since}
+	*en = entry{id: id, job: j, tally: job.Tally{Queued: since}, since: since}
 	return en
 }
 
-// begin counts a request that starts. timeout is the timeout of an attempt.
-func (en *entry) begin(now time.Time, timeout time.Duration) {
+// begin counts a request that starts, and reports whether an attempt does. timeout is that of an
+// attempt.
+func (en *entry) begin(now time.Time, timeout time.Duration) (attempt bool) {
 	en.tally.Waited += now.Sub(en.since)
-	if en.report.Next != job.Hop {
+	attempt = en.report.Next != job.Hop
+	if attempt {
 		en.tally.Attempts++
+		en.tally.Began = now
+		if en.tally.Attempts == 1 {
+			en.tally.Started = now
+		}
 		en.remaining = timeout
 	}
 	en.report = job.Report{}
+	return attempt
 }
 
 // took counts the time of a request. The rest of the timeout is for the hops that follow;
@@ -242,6 +335,13 @@ func (en *entry) took(d time.Duration) {
 	if en.remaining > 0 {
 		en.remaining = max(en.remaining-d, time.Nanosecond)
 	}
+}
+
+// finish hands the outcome of an entry to the sink of its batch, which may be the last to know the
+// job.
+func (en *entry) finish(b *batch) {
+	en.outcome.bytes, en.outcome.failed = en.job.Result()
+	b.sink.done(en)
 }
 
 // end ends the job of an entry that nobody else can reach any more. It runs code of the

@@ -30,6 +30,8 @@ func OfSend(err error, way Way) error {
 		return failed
 	}
 	switch {
+	case is[*callerError](err):
+		return New(nil, err)
 	case errors.Is(err, ErrBlocked):
 		return New(ErrBlocked, err)
 	case IsTimeout(err):

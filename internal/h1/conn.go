@@ -39,6 +39,7 @@ type Conn struct {
 	records *Records             // nil without TLS
 	state   *tls.ConnectionState // nil without TLS
 	owner   Owner
+	trace   trace // of the exchange at hand
 
 	reader   *bufio.Reader // of the response at hand; nil between exchanges
 	readable int64         // how many bytes may still be read
@@ -77,6 +78,7 @@ func (c *Conn) RoundTrip(req *http.Request, head *Head) (*http.Response, error) 
 	c.readable = maxHead
 	n, err := c.conn.Write(head.bytes)
 	c.sent, c.whole = n > 0, err == nil
+	c.trace.sent(head, err)
 	if !c.whole && (c.served || c.socket.Quiet()) {
 		return nil, c.failed(err)
 	}
@@ -177,6 +179,9 @@ func (c *Conn) final(req *http.Request) (*http.Response, error) {
 		if err != nil || !isInterim(resp.StatusCode) {
 			return resp, err
 		}
+		if err := c.trace.interim(resp); err != nil {
+			return nil, err
+		}
 	}
 }
 
@@ -202,6 +207,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	n, err := c.conn.Read(p[:min(int64(len(p)), c.readable)])
 	c.readable -= int64(n)
+	c.trace.read(n)
 	return n, err
 }
 

@@ -23,6 +23,15 @@ type Job interface {
 	End(err error)
 	// Size returns the bytes that the job's outcome keeps in memory, once it has ended.
 	Size() int
+	// Result returns the bytes of the body that the job has got, whoever took them, and whether it
+	// has failed, once it has ended.
+	Result() (bytes int64, failed bool)
+	// Attempted is called when an attempt is over, after End if it was the last. again is the
+	// earliest instant at which another begins; zero: none does. It runs code of the caller's.
+	Attempted(t Tally, again time.Time)
+	// Ended is called once, after the last End, if the engine's Config says so. It runs code of the
+	// caller's.
+	Ended(t Tally)
 }
 
 // A Runner makes the requests of one worker, one after the other.
@@ -59,9 +68,12 @@ type Slot interface {
 	GivenUp() bool
 }
 
-// A Tally has the counts of the engine for a job.
+// A Tally has the counts and times of the engine for a job.
 type Tally struct {
 	Attempts int           // begun
+	Queued   time.Time     // when the job was accepted
+	Started  time.Time     // when its first attempt began; zero: it has not
+	Began    time.Time     // when its last attempt began; zero: none has
 	Waited   time.Duration // without a slot
 	Took     time.Duration // in slots
 }

@@ -38,6 +38,8 @@ type Host struct {
 	allowance *allowance // nil: the host has told no quota
 	started   int        // requests so far
 
+	prospects prospects
+
 	taken time.Duration // moving average of the time a request holds its slot
 	timed int           // samples in it
 }
@@ -259,6 +261,7 @@ func (h *Host) finish(now time.Time, t Task, o Outcome) {
 	}
 	h.inFlight--
 	h.sample(now.Sub(t.Started))
+	h.prospects.sample(now.Sub(t.Started), o)
 	h.hearQuota(now, t, o)
 	h.throttle.finish(now, h, t, o)
 	h.hear(now, t, o.answered())

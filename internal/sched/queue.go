@@ -30,6 +30,8 @@ type queue struct {
 	// The queues of a host are a list.
 	previous, next *queue
 
+	counted tally // in the prospects of its host
+
 	work    float64 // its part of lane.work, in slot seconds
 	unknown int     // its part of lane.unknownTasks
 }
@@ -61,6 +63,7 @@ type delayedTask struct{ id, place int }
 func (q *queue) delay(id, place int, due int64) {
 	q.later.put(due, &item[delayedTask]{value: delayedTask{id, place}})
 	q.delayed++
+	q.host.prospects.lastDue = later(q.host.prospects.lastDue, q.lane.sched.epoch.Add(time.Duration(due)))
 	q.settleDue()
 }
 
@@ -204,6 +207,7 @@ func (q *queue) promote(id int) {
 // settle puts the queue where it belongs after anything about it has changed.
 func (q *queue) settle(now time.Time) {
 	q.estimate()
+	q.count()
 	switch {
 	case q.queued == 0:
 		q.detach(now)

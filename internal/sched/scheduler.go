@@ -57,8 +57,9 @@ type Scheduler struct {
 	granted []*Host             // that have a permit of their own: a handful
 	full    []*Host             // that have at least their share, half the slots: a handful
 
-	firsts firstMean
-	usual  usual
+	firsts  firstMean
+	usual   usual
+	outlook outlook
 	// expected has the hosts with requests in flight that are not silent, by the time when they
 	// will be; hushed has those that are.
 	expected heap[int64, *Host]

@@ -8,7 +8,9 @@
 package transport
 
 import (
+	"crypto/tls"
 	"net/http"
+	"net/http/httptrace"
 	"time"
 
 	"github.com/batchhttp/fetch/internal/netguard"
@@ -19,6 +21,8 @@ type Config struct {
 	Concurrency int             // requests in flight
 	Timeout     time.Duration   // of an attempt; 0 is none
 	Guard       *netguard.Guard // nil is none
+	TLS         *tls.Config     // for handshakes, not changed any more; nil is the default
+	Proxy       proxyFunc       // code of the caller's, perhaps; nil is none
 	Base        *http.Transport // to be cloned and guarded; nil: one made for the limits
 }
 
@@ -27,7 +31,7 @@ type Client struct {
 	dialer  *dialer
 	pool    *pool           // nil with a Base
 	netHTTP *http.Transport // for the requests that the pool does not take
-	proxied bool            // netHTTP goes by the proxies of the environment
+	proxy   proxyFunc       // of netHTTP
 
 	mostDials int // for one request
 }
@@ -36,12 +40,11 @@ const idleTimeout = 90 * time.Second
 
 // New returns a Client. It changes nothing of c.Base.
 func New(c Config) *Client {
-	client := &Client{dialer: newDialer(c), mostDials: mostDials(c.Concurrency)}
+	client := &Client{dialer: newDialer(c), proxy: c.Proxy, mostDials: mostDials(c.Concurrency)}
 	if c.Base != nil {
 		client.netHTTP = client.guarded(c.Base)
 		return client
 	}
-	client.proxied = c.Guard == nil // a guard would only see the address of the proxy
 	client.netHTTP = client.newTransport(c)
 	client.pool = newPool(client.dialer, c)
 	return client
@@ -50,11 +53,11 @@ func New(c Config) *Client {
 // RoundTrip sends a request. These go through net/http's Transport:
 //
 //   - requests to a proxy, and those of a transport that the caller has configured;
-//   - requests with an httptrace.ClientTrace, with the field Upgrade, or of HTTP/1.1 and unlike
-//     those that h1.Head.Write takes: with a body, above all;
+//   - requests with the field Upgrade, or of HTTP/1.1 and unlike those that h1.Head.Write takes:
+//     with a body, above all;
 //   - requests to a host that is not plain ASCII, or has a zone.
 func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
-	if c.pool == nil || !isPooled(req) || c.proxied && isProxied(req) {
+	if c.pool == nil || !isPooled(req) || c.isProxied(req) {
 		return c.viaNetHTTP(req, nil)
 	}
 	s := begin(req.Context())
@@ -63,13 +66,12 @@ func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 		s.end()
 		return c.viaNetHTTP(req, nil)
 	}
-	x := exchange{client: c, req: req, sender: s, plain: plain, origin: c.pool.enter(keyOf(req.URL))}
-	resp, err := x.roundTrip()
-	if !x.held {
-		s.end()
-		c.pool.leave(x.origin)
+	x := exchange{
+		client: c, req: req, sender: s, plain: plain,
+		trace: httptrace.ContextClientTrace(req.Context()), origin: c.pool.enter(keyOf(req.URL)),
 	}
-	return resp, err
+	defer x.leave()
+	return x.roundTrip()
 }
 
 // CloseIdle closes the connections that no request uses.

@@ -146,6 +146,18 @@ func (p *pool) endDial(o *origin, d *dial, made bool) {
 
 // dial makes a connection. Whether it is one of HTTP/2 is for the server to say.
 func (p *pool) dial(o *origin, d *dial) (*conn, *http2Conn, error) {
+	returned := false
+	defer func() {
+		if !returned { // a hook of the caller's has panicked, or exited
+			p.endDial(o, d, false)
+		}
+	}()
+	c, http2, err := p.tryDial(o, d)
+	returned = true
+	return c, http2, err
+}
+
+func (p *pool) tryDial(o *origin, d *dial) (*conn, *http2Conn, error) {
 	if !o.secure {
 		socket, err := p.dialer.dial(d.ctx, o.address())
 		p.endDial(o, d, err == nil)
@@ -154,7 +166,7 @@ func (p *pool) dial(o *origin, d *dial) (*conn, *http2Conn, error) {
 		}
 		return p.newConn(o, socket), nil, nil
 	}
-	s, err := p.dialer.secure(d.ctx, o.address(), "h2", "http/1.1")
+	s, err := p.dialer.secure(d.ctx, o.address())
 	if err != nil {
 		p.endDial(o, d, false)
 		return nil, nil, err

@@ -1,12 +1,16 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
+	"net/http/httptrace"
+	"runtime"
 	"sync"
 	"time"
 
+	"github.com/batchhttp/fetch/internal/fault"
 	"github.com/batchhttp/fetch/internal/h1"
 )
 
@@ -18,6 +22,7 @@ const (
 // A dialer makes connections, and knows all that are open.
 type dialer struct {
 	connect func(ctx context.Context, network, address string) (net.Conn, error)
+	tls     *tls.Config // not changed; nil is the default
 
 	mu     sync.Mutex
 	open   map[*h1.Socket]struct{}
@@ -25,7 +30,7 @@ type dialer struct {
 }
 
 func newDialer(c Config) *dialer {
-	d := &dialer{open: map[*h1.Socket]struct{}{}}
+	d := &dialer{open: map[*h1.Socket]struct{}{}, tls: c.TLS}
 	own := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	if c.Guard != nil {
 		own.ControlContext = c.Guard.ControlContext
@@ -58,8 +63,8 @@ type secured struct {
 	records *h1.Records
 }
 
-// secure dials and shakes hands, with the protocols that are offered.
-func (d *dialer) secure(ctx context.Context, address string, protocols ...string) (*secured, error) {
+// secure dials and shakes hands.
+func (d *dialer) secure(ctx context.Context, address string) (*secured, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -71,8 +76,8 @@ func (d *dialer) secure(ctx context.Context, address string, protocols ...string
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	records := h1.NewRecords(socket)
-	conn := tls.Client(records, &tls.Config{ServerName: host, NextProtos: protocols})
-	onAnotherStack(func() { err = conn.HandshakeContext(ctx) })
+	conn := tls.Client(records, d.tlsConfig(host))
+	onAnotherStack(func() { err = handshake(ctx, conn) })
 	if err != nil {
 		socket.Close()
 		// As of a dial: nothing of a request has been sent.
@@ -81,15 +86,42 @@ func (d *dialer) secure(ctx context.Context, address string, protocols ...string
 	return &secured{conn, records}, nil
 }
 
-// onAnotherStack runs f. Connecting takes more of the stack than all else of a request, and a
-// goroutine keeps what it has once needed: for each request in flight another 4 KiB.
+// tlsConfig returns the configuration of a handshake with a host.
+func (d *dialer) tlsConfig(host string) *tls.Config {
+	c := d.tls.Clone()
+	if c == nil {
+		c = &tls.Config{}
+	}
+	c.ServerName = cmp.Or(c.ServerName, host)
+	if c.NextProtos == nil {
+		c.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return c
+}
+
+// handshake tells the hooks in the context, as net/http does where it shakes hands itself.
+func handshake(ctx context.Context, conn *tls.Conn) error {
+	trace := httptrace.ContextClientTrace(ctx)
+	if trace != nil && trace.TLSHandshakeStart != nil {
+		trace.TLSHandshakeStart()
+	}
+	err := conn.HandshakeContext(ctx)
+	if trace != nil && trace.TLSHandshakeDone != nil {
+		trace.TLSHandshakeDone(conn.ConnectionState(), err)
+	}
+	return err
+}
+
+// onAnotherStack runs f, in which code of the caller's may run. Connecting takes more of the stack
+// than all else of a request, and a goroutine keeps what it has once needed: for each request in
+// flight another 4 KiB.
 func onAnotherStack(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	<-done
+	switch panicked, returned := fault.Contain(f); {
+	case panicked != nil:
+		panic(panicked)
+	case !returned:
+		runtime.Goexit()
+	}
 }
 
 func (d *dialer) forget(s *h1.Socket) {

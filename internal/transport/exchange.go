@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"time"
 
 	"github.com/batchhttp/fetch/internal/fault"
@@ -13,6 +14,7 @@ import (
 type exchange struct {
 	client *Client
 	req    *http.Request
+	trace  *httptrace.ClientTrace // of the caller's; nil: none
 	origin *origin
 	sender *sender
 	plain  bool // h1 can send it
@@ -31,12 +33,14 @@ func (x *exchange) roundTrip() (*http.Response, error) {
 		if !x.plain && pool.speaksHTTP1(x.origin) {
 			return x.client.viaNetHTTP(x.req, nil)
 		}
+		x.connecting()
 		conn, http2, err := pool.connect(x, fresh)
 		switch {
 		case err != nil:
 			closeBody(x.req)
 			return nil, err
 		case http2 != nil:
+			x.connectedHTTP2(http2)
 			resp, err := http2.conn.RoundTrip(x.req)
 			if err == nil || !x.repeats(http2, err) {
 				return resp, err
@@ -44,6 +48,8 @@ func (x *exchange) roundTrip() (*http.Response, error) {
 		case !x.plain:
 			return x.client.viaNetHTTP(x.req, conn)
 		default:
+			x.connected(conn)
+			conn.Trace(x.trace)
 			resp, err := conn.send(x.req, x.sender)
 			x.held = err == nil
 			if err == nil || !conn.repeats(x.req) {
@@ -51,6 +57,15 @@ func (x *exchange) roundTrip() (*http.Response, error) {
 			}
 			fresh = true
 		}
+	}
+}
+
+// leave gives up what the exchange has, unless the body of its response holds it. A hook of the
+// caller's may have panicked.
+func (x *exchange) leave() {
+	if !x.held {
+		x.sender.end()
+		x.client.pool.leave(x.origin)
 	}
 }
 

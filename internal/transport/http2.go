@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,8 @@ type http2Conn struct {
 	origin *origin
 	conn   *http.ClientConn
 	dial   *dial // under way until the connection is ready
+	socket net.Conn
+	served atomic.Bool // a request
 
 	// Under pool.mu:
 	taking int  // requests that are about to reserve a place
@@ -47,7 +50,7 @@ func newHTTP2() *http.Transport {
 // newHTTP2Conn speaks HTTP/2 over a connection, which it closes if that fails, and has reserved a
 // place on it.
 func (p *pool) newHTTP2Conn(o *origin, d *dial, s *secured) (*http2Conn, error) {
-	c := &http2Conn{pool: p, origin: o, dial: d}
+	c := &http2Conn{pool: p, origin: o, dial: d, socket: s.Conn}
 	ctx := context.WithValue(d.ctx, connKey{}, &watched{Conn: s.Conn, owner: c})
 	// net/http writes its first frames whatever becomes of the context.
 	stop := context.AfterFunc(d.ctx, func() { s.records.Close() })

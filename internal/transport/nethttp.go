@@ -5,7 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"net/http/httptrace"
+	"slices"
 	"sync"
 	"time"
 )
@@ -32,8 +32,14 @@ func (c *Client) newTransport(config Config) *http.Transport {
 		ForceAttemptHTTP2: true,
 		HTTP2:             http2Config(),
 	}
-	if c.proxied {
-		t.Proxy, t.OnProxyConnectResponse = http.ProxyFromEnvironment, checkTunnel
+	if c.proxy != nil {
+		t.Proxy, t.OnProxyConnectResponse = c.proxy, checkTunnel
+		// Handshakes within a tunnel, and with the proxy, are net/http's.
+		t.TLSClientConfig = config.TLS.Clone()
+		if config.TLS != nil && config.TLS.NextProtos != nil && !slices.Contains(config.TLS.NextProtos, "h2") {
+			t.Protocols = new(http.Protocols)
+			t.Protocols.SetHTTP1(true)
+		}
 	}
 	return t
 }
@@ -68,7 +74,7 @@ func (c *Client) guarded(base *http.Transport) *http.Transport {
 // isPooled reports whether the pool may take a request, as far as its head tells.
 func isPooled(req *http.Request) bool {
 	return (req.URL.Scheme == "http" || req.URL.Scheme == "https") && isPlain(req.URL.Host) &&
-		req.Header["Upgrade"] == nil && httptrace.ContextClientTrace(req.Context()) == nil
+		req.Header["Upgrade"] == nil
 }
 
 // isPlain reports whether net/http would dial a host as it is written.
@@ -79,13 +85,6 @@ func isPlain(host string) bool {
 		}
 	}
 	return host != ""
-}
-
-// isProxied reports whether net/http would send the request to a proxy, or fail for a proxy that
-// makes no sense.
-func isProxied(req *http.Request) bool {
-	proxy, err := http.ProxyFromEnvironment(req)
-	return proxy != nil || err != nil
 }
 
 // callKey is the key of the *call in the context of requests.
@@ -122,7 +121,7 @@ func (c *Client) viaNetHTTP(req *http.Request, conn *conn) (*http.Response, erro
 
 // send sends a request through net/http, with ctx.
 func (c *Client) send(ctx context.Context, req *http.Request) (*http.Response, error) {
-	if !c.proxied || req.URL.Scheme != "https" || !isProxied(req) {
+	if req.URL.Scheme != "https" || !c.isProxied(req) {
 		return c.netHTTP.RoundTrip(req.WithContext(ctx))
 	}
 	var watch tunnelWatch
@@ -183,7 +182,7 @@ func (c *Client) dialTLS(ctx context.Context, _, address string) (net.Conn, erro
 	}
 	ctx, cancel := k.within(ctx)
 	defer cancel()
-	conn, err := c.dialer.secure(ctx, address, "h2", "http/1.1")
+	conn, err := c.dialer.secure(ctx, address)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,19 @@ import (
 	"sync"
 )
 
+// A proxyFunc returns the proxy for a request, or nil, as that of an http.Transport does.
+type proxyFunc = func(*http.Request) (*url.URL, error)
+
+// isProxied reports whether net/http would send the request to a proxy, or fail for a proxy that
+// makes no sense.
+func (c *Client) isProxied(req *http.Request) bool {
+	if c.proxy == nil {
+		return false
+	}
+	proxy, err := c.proxy(req)
+	return proxy != nil || err != nil
+}
+
 // A tunnelError says that no tunnel through a proxy came about, so that nothing of the request
 // was sent.
 type tunnelError struct {

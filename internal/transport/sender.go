@@ -26,8 +26,8 @@ type sender struct {
 }
 
 // NewContext returns a context for requests that are sent one after the other. With it a request
-// registers nothing with its context: that is done once, here. Any other context, and a second
-// request at a time, does too.
+// registers nothing with its context: that is done once, here. So does one with a context made of
+// that which ends with it. Any other context, and a second request at a time, does too.
 func NewContext(parent context.Context) context.Context {
 	s := &sender{}
 	s.ctx = context.WithValue(parent, senderKey{}, s)
@@ -37,7 +37,7 @@ func NewContext(parent context.Context) context.Context {
 
 // begin returns the sender for a request with the context.
 func begin(ctx context.Context) *sender {
-	if s, _ := ctx.Value(senderKey{}).(*sender); s != nil && s.ctx == ctx && s.begin() {
+	if s, _ := ctx.Value(senderKey{}).(*sender); s != nil && s.ctx.Done() == ctx.Done() && s.begin() {
 		return s
 	}
 	return &sender{ctx: ctx, once: true, busy: true}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"net/url"
 	"strings"
 	"testing"
@@ -60,6 +61,11 @@ func CheckResult(t testing.TB, index int, rawURL string, r fetch.Result) {
 	if r.Attempts == 0 && (r.StatusCode != 0 || r.Took != 0) {
 		fail("no attempt, but StatusCode %d, Took %v", r.StatusCode, r.Took)
 	}
+	if r.Started.IsZero() != (r.Attempts == 0) || r.Attempts > 0 && (r.Queued.IsZero() || r.Started.Before(r.Queued)) {
+		fail("queued %v, started %v, with %d attempts", r.Queued, r.Started, r.Attempts)
+	}
+	checkHistory(r, fail)
+	checkLog(rawURL, r, fail)
 	if r.Attempts <= 1 && r.History != nil {
 		fail("History %v after %d attempts", r.History, r.Attempts)
 	}
@@ -88,6 +94,32 @@ func CheckResult(t testing.TB, index int, rawURL string, r fetch.Result) {
 	CheckError(t, rawURL, r.Err)
 	if e, ok := r.Err.(*fetch.Error); ok && e.Attempts != r.Attempts {
 		fail("Error.Attempts is %d, Result.Attempts %d", e.Attempts, r.Attempts)
+	}
+}
+
+// checkHistory checks that the attempts come one after the other.
+func checkHistory(r fetch.Result, fail func(string, ...any)) {
+	end := r.Started
+	for i, a := range r.History {
+		if i == 0 && !a.Started.Equal(r.Started) || a.Started.Before(end) {
+			fail("attempt %d started at %v, the first at %v", i+1, a.Started, r.Started)
+		}
+		end = a.Started.Add(a.Took)
+	}
+}
+
+// checkLog checks that a Result can be logged.
+func checkLog(rawURL string, r fetch.Result, fail func(string, ...any)) {
+	secrets := secretsOf(rawURL)
+	if secrets == nil {
+		return
+	}
+	for _, a := range r.LogValue().Group() {
+		for _, secret := range secrets {
+			if a.Value.Kind() == slog.KindString && strings.Contains(a.Value.String(), secret) {
+				fail("its log shows %q: %s", secret, a)
+			}
+		}
 	}
 }
 

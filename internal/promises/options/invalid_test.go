@@ -1,10 +1,12 @@
 package options_test
 
 import (
+	"crypto/tls"
 	"go/ast"
 	"io"
 	"math"
 	"net/http"
+	"net/http/cookiejar"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,7 +23,13 @@ import (
 var (
 	nilTransport http.RoundTripper = (*http.Transport)(nil)
 	nilLimiter   fetch.Limiter     = (*rate.Limiter)(nil)
+	nilJar       http.CookieJar    = (*cookiejar.Jar)(nil)
 )
+
+func newJar() *cookiejar.Jar {
+	jar, _ := cookiejar.New(nil)
+	return jar
+}
 
 func openNothing(r io.Reader) (io.Reader, error) { return r, nil }
 
@@ -40,6 +48,15 @@ var badOptions = map[string][]fetch.Option{
 		fetch.WithHostRate(0, 1), fetch.WithHostRate(-1, 1), fetch.WithHostRate(nan, 1), fetch.WithHostRate(rate.Limit(math.Inf(-1)), 1),
 		fetch.WithHostRate(1, 0), fetch.WithHostRate(1, -1), fetch.WithHostRate(rate.Inf, 0), fetch.WithHostRate(0, 0),
 	},
+	"WithTransport": {
+		fetch.WithTransport(nil),
+		fetch.WithTransport(func(http.RoundTripper) http.RoundTripper { return nil }),
+		fetch.WithTransport(func(http.RoundTripper) http.RoundTripper { return nilTransport }),
+	},
+	"WithJar":        {fetch.WithJar(nilJar), fetch.WithJar(newJar())}, // the client of checkInvalid has its own
+	"WithTLSConfig":  {fetch.WithTLSConfig(&tls.Config{})},             // likewise
+	"WithProxy":      {fetch.WithProxy(http.ProxyFromEnvironment), fetch.WithProxy(nil)},
+	"WithHooks":      nil,
 	"WithHostLimits": nil, // what f returns is another test
 	"WithHostGroup":  nil,
 	"WithLimiter":    {fetch.WithLimiter(nilLimiter), fetch.WithLimiter(fetchtest.HostLimiterFunc(nil))},
@@ -89,6 +106,12 @@ func TestInvalidOptionIsAnErrorBeforeAnythingIsSent(t *testing.T) {
 	}
 	t.Run("WithHeader of two hosts", func(t *testing.T) {
 		checkInvalid(t, []fetch.Option{fetch.WithHeader("Host", "a.example"), fetch.WithHeader("host", "b.example")}, "WithHeader")
+	})
+	t.Run("WithProxy under a guard", func(t *testing.T) {
+		checkInvalid(t, []fetch.Option{fetch.WithClient(nil), fetch.WithPublicOnly(), fetch.WithProxy(http.ProxyFromEnvironment)}, "WithProxy", "WithPublicOnly")
+		if _, err := fetch.New(fetch.WithPublicOnly(), fetch.WithProxy(nil)); err != nil {
+			t.Errorf("no proxy: %v", err)
+		}
 	})
 	t.Run("nil", func(t *testing.T) { checkInvalid(t, []fetch.Option{nil}, "nil Option") })
 }

@@ -68,6 +68,30 @@ var explosives = map[string]func(explode func(), calm fetchtest.RoundTripFunc) [
 			}),
 		}
 	},
+	"Attempt hook": func(explode func(), calm fetchtest.RoundTripFunc) []fetch.Option {
+		return hooked(calm, fetch.Hooks{Attempt: func(r fetch.Result, _ time.Time) {
+			if strings.HasSuffix(r.URL, "/bomb") {
+				explode()
+			}
+		}})
+	},
+	"Done hook": func(explode func(), calm fetchtest.RoundTripFunc) []fetch.Option {
+		return hooked(calm, fetch.Hooks{Done: func(r fetch.Result) {
+			if strings.HasSuffix(r.URL, "/bomb") {
+				explode()
+			}
+		}})
+	},
+	"WithTransport": func(explode func(), calm fetchtest.RoundTripFunc) []fetch.Option {
+		return []fetch.Option{fetchtest.Over(calm), fetch.WithTransport(func(next http.RoundTripper) http.RoundTripper {
+			return fetchtest.RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+				if req.URL.Path == "/bomb" {
+					explode()
+				}
+				return next.RoundTrip(req)
+			})
+		})}
+	},
 	"RequestFunc": func(explode func(), calm fetchtest.RoundTripFunc) []fetch.Option {
 		return []fetch.Option{fetchtest.Over(calm), fetch.WithRequestFunc(func(req *http.Request) error {
 			if req.URL.Path == "/bomb" {
@@ -126,6 +150,16 @@ var explosives = map[string]func(explode func(), calm fetchtest.RoundTripFunc) [
 			}),
 		})}
 	},
+}
+
+// hooked returns options with the hooks, where the bomb is answered at once.
+func hooked(calm fetchtest.RoundTripFunc, hooks fetch.Hooks) []fetch.Option {
+	return []fetch.Option{fetch.WithHooks(hooks), fetchtest.Over(func(req *http.Request) (*http.Response, error) {
+		if req.URL.Path == "/bomb" {
+			return fetchtest.Respond(req, 200, ""), nil
+		}
+		return calm(req)
+	})}
 }
 
 type jarFunc func(*url.URL) []*http.Cookie
