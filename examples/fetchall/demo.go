@@ -39,18 +39,18 @@ type demoURL struct {
 	want   func(fetch.Result) bool
 }
 
-// runDemo fetches the demo's URLs. Its exit status is 0 if all is as expected.
-func runDemo(ctx context.Context, stop func(), cfg *config) int {
+// runDemo fetches the demo's URLs, and reports whether all is as expected.
+func runDemo(ctx context.Context, stop func(), cfg *config) bool {
 	d, err := startDemo()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "fetchall: demo:", err)
-		return 1
+		return false
 	}
 	defer d.close()
-	d.printIntro(os.Stdout)
+	d.printIntro(cfg.text())
 	cfg.options = append(cfg.options, d.options()...)
 	fetchInput(ctx, stop, cfg, input{urls: slices.Values(d.list()), total: len(d.urls)}, d.check)
-	return exitStatus(d.printVerdict(os.Stdout))
+	return d.printVerdict(cfg.text())
 }
 
 // demoRate is what the limited server allows in a second.

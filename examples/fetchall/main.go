@@ -38,6 +38,11 @@ demo: it starts some servers on this machine and fetches from them.
   fetchall -host-rate 5 -timeout 10s < urls.txt
   fetchall -header 'Authorization: Bearer abc' https://api.example.com/v1/users
 
+Meanwhile standard error shows how it gets on: on a terminal the totals, the time
+left, and the hosts that end last, with the URLs that wait and are in flight, what
+holds them back, and their own time left; elsewhere a line every ten seconds.
+NO_COLOR takes the colours away.
+
 WAITED is the time that a URL spent in queues and limits, TOOK the time of its
 requests. The exit status is 1 when a URL failed, with an error or with a status
 that is not 2xx, and 2 when the flags are wrong. Ctrl-C ends the run and reports
@@ -66,16 +71,28 @@ func run(args []string) int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 
+	ok := runInput(ctx, stop, cfg)
+	if cfg.archive != nil {
+		if err := cfg.archive.write(); err != nil {
+			fmt.Fprintln(os.Stderr, "fetchall: -har:", err)
+			ok = false
+		}
+	}
+	return exitStatus(ok)
+}
+
+// runInput fetches the URLs there are, or shows the demo, and reports whether all are well.
+func runInput(ctx context.Context, stop func(), cfg *config) (ok bool) {
 	in := cfg.open(ctx)
 	if in.urls == nil && in.err() == nil && ctx.Err() == nil {
 		return runDemo(ctx, stop, cfg)
 	}
-	ok := fetchInput(ctx, stop, cfg, in, nil)
+	ok = fetchInput(ctx, stop, cfg, in, nil)
 	if err := in.err(); err != nil {
 		fmt.Fprintln(os.Stderr, "fetchall: standard input:", err)
 		ok = false
 	}
-	return exitStatus(ok)
+	return ok
 }
 
 func exitStatus(ok bool) int {
@@ -91,9 +108,15 @@ func fetchInput(ctx context.Context, stop func(), cfg *config, in input, note no
 	if in.urls == nil {
 		return false
 	}
-	out := newReport(os.Stdout, in.total, cfg.failures, note)
+	f, err := fetch.New(cfg.options...)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fetchall:", err)
+		return false
+	}
+	defer f.Close()
+	out := newReport(cfg, f, in.total, note)
 	defer out.close()
-	for r := range fetch.Stream(ctx, in.urls, cfg.options...) {
+	for r := range f.Stream(ctx, in.urls) {
 		if err := out.add(ctx, r); err != nil {
 			fmt.Fprintln(os.Stderr, "fetchall:", err)
 			stop() // leaving the loop waits for the input, which may be blocked
@@ -110,10 +133,22 @@ type config struct {
 	args     []string
 	demo     bool
 	failures bool // print only these
+	json     bool // print results as lines of JSON
+	archive  *archive
+
+	out, log io.Writer // standard output and error
+}
+
+// text returns where all but the results goes.
+func (cfg *config) text() io.Writer {
+	if cfg.json {
+		return cfg.log
+	}
+	return cfg.out
 }
 
 func parseFlags(args []string) (*config, error) {
-	cfg := &config{}
+	cfg := &config{out: os.Stdout, log: os.Stderr}
 	add := func(o fetch.Option) { cfg.options = append(cfg.options, o) }
 
 	fs := flag.NewFlagSet("fetchall", flag.ContinueOnError)
@@ -132,6 +167,8 @@ func parseFlags(args []string) (*config, error) {
 	inOrder := fs.Bool("in-order", false, "print in the order of the input, not of completion")
 	dedup := fs.Bool("dedup", false, "fetch equal URLs once")
 	fs.BoolVar(&cfg.failures, "failures", false, "print only the URLs that failed, and the totals")
+	fs.BoolVar(&cfg.json, "json", false, "print a line of JSON for each URL, and all else to standard error")
+	harFile := fs.String("har", "", "write all requests to `file` as an HTTP Archive, without the values of headers, cookies and queries")
 	fs.BoolVar(&cfg.demo, "demo", false, "show the demo, whatever standard input is")
 	fs.Func("header", "`\"Name: value\"` to send with every request; can be given more than once", func(s string) error {
 		name, value, ok := strings.Cut(s, ":")
@@ -182,8 +219,16 @@ func parseFlags(args []string) (*config, error) {
 	if *dedup {
 		add(fetch.WithDedup())
 	}
-	_, err = fetch.New(cfg.options...) // says what is wrong before any input is read
-	return cfg, err
+	if _, err := fetch.New(cfg.options...); err != nil { // before any input is read
+		return nil, err
+	}
+	if *harFile != "" {
+		if cfg.archive, err = createArchive(*harFile); err != nil {
+			return nil, err
+		}
+		add(cfg.archive.option())
+	}
+	return cfg, nil
 }
 
 // input is where the URLs come from. urls is nil when there is none.

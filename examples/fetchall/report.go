@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,18 +16,25 @@ import (
 	"github.com/batchhttp/fetch"
 )
 
-// A report prints results as they come and adds them up. On a terminal it
-// keeps a progress line on standard error.
+// A report prints results as they come, shows meanwhile how the batch gets on, and adds up. On a
+// terminal that is a picture below the results, drawn four times a second; elsewhere it is a line
+// every ten seconds. Both are on standard error.
 type report struct {
+	fetcher  *fetch.Fetcher
 	start    time.Time
 	total    int  // of the URLs; 0: not known
 	failures bool // print only these
+	format   func(r fetch.Result, note string) string
 	note     noteFunc
+	log      io.Writer // for lines where there is no screen
+	hosts    hostList  // of the goroutine that draws
 
-	mu        sync.Mutex // guards the fields below and the terminal
-	out       io.Writer
-	progress  io.Writer // nil: no progress line
-	shown     int       // length of the progress line on the terminal
+	mu        sync.Mutex    // guards the fields below and the terminal
+	out       io.Writer     // of results
+	text      io.Writer     // of all else
+	screen    *screen       // nil: there is none
+	rows      *bytes.Buffer // that wait for the next picture; nil: results are printed at once
+	failure   error         // of printing
 	done      int
 	failed    int
 	cancelled int
@@ -34,6 +42,8 @@ type report struct {
 	classes   [10]int // statuses without an error, by their first digit
 	bytes     int64
 	took      time.Duration
+	waits     histogram
+	takes     histogram
 
 	quit    chan struct{}
 	stopped sync.WaitGroup
@@ -44,25 +54,38 @@ type noteFunc func(r fetch.Result, after time.Duration) string
 
 const row = "%6s  %10s  %8s  %8s  %s\n"
 
-func newReport(out io.Writer, total int, failures bool, note noteFunc) *report {
-	p := &report{start: time.Now(), total: total, failures: failures, note: note, out: out, quit: make(chan struct{})}
-	fmt.Fprintf(out, row, "STATUS", "SIZE", "WAITED", "TOOK", "URL")
-	if isCharDevice(os.Stderr) {
-		p.progress = os.Stderr
-		p.stopped.Go(p.keepProgress)
+func newReport(cfg *config, f *fetch.Fetcher, total int, note noteFunc) *report {
+	p := &report{
+		fetcher: f, start: time.Now(), total: total, failures: cfg.failures, note: note,
+		format: formatRow, out: cfg.out, text: cfg.text(), log: cfg.log, screen: newScreen(os.Stderr), quit: make(chan struct{}),
 	}
+	if p.screen != nil && isCharDevice(os.Stdout) {
+		p.rows = &bytes.Buffer{}
+	}
+	if cfg.json {
+		p.format = formatJSON
+	} else {
+		fmt.Fprintf(p.out, row, "STATUS", "SIZE", "WAITED", "TOOK", "URL")
+	}
+	p.stopped.Go(p.keepShowing)
 	return p
 }
 
-// close takes the progress line off the terminal.
+// close takes the picture off the terminal. It may be called again.
 func (p *report) close() {
-	if p.progress == nil {
+	if p.quit == nil {
 		return
 	}
 	close(p.quit)
 	p.stopped.Wait()
-	p.hideProgress()
-	p.progress = nil
+	p.quit = nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.screen != nil {
+		p.screen.hide()
+		p.screen = nil
+	}
+	p.printRows()
 }
 
 // add counts r and prints it. The error is that of writing.
@@ -73,9 +96,31 @@ func (p *report) add(ctx context.Context, r fetch.Result) error {
 		p.cancelled++ // there may be many, so they are only counted
 		return nil
 	}
+	p.count(r)
+	note := ""
+	if p.note != nil {
+		note = p.note(r, time.Since(p.start))
+	}
+	if p.failures && r.OK() {
+		return p.failure
+	}
+	if p.rows != nil {
+		p.rows.WriteString(p.format(r, note))
+		return p.failure
+	}
+	_, err := io.WriteString(p.out, p.format(r, note))
+	return err
+}
+
+// count adds a result up.
+func (p *report) count(r fetch.Result) {
 	p.done++
 	p.took += r.Took
 	p.bytes += int64(len(r.Body))
+	p.waits.add(r.Waited)
+	if r.Attempts > 0 {
+		p.takes.add(r.Took)
+	}
 	if !r.OK() {
 		p.failed++
 	}
@@ -84,17 +129,16 @@ func (p *report) add(ctx context.Context, r fetch.Result) error {
 	} else {
 		p.classes[r.StatusCode/100%10]++
 	}
-	note := ""
-	if p.note != nil {
-		note = p.note(r, time.Since(p.start))
+}
+
+// printRows prints the results that wait.
+func (p *report) printRows() {
+	if p.rows == nil || p.rows.Len() == 0 {
+		return
 	}
-	if p.failures && r.OK() {
-		return nil
+	if _, err := p.rows.WriteTo(p.out); err != nil && p.failure == nil {
+		p.failure = err
 	}
-	p.hideProgress()
-	_, err := io.WriteString(p.out, formatRow(r, note))
-	p.showProgress()
-	return err
 }
 
 // interrupted reports whether r has no outcome because of a Ctrl-C.
@@ -153,7 +197,7 @@ func printable(s string) string {
 func (p *report) printTotals() {
 	p.close()
 	elapsed := time.Since(p.start)
-	fmt.Fprintf(p.out, "\n%s in %s: %d ok, %d failed, %s\n", count(p.done, "URL"),
+	fmt.Fprintf(p.text, "\n%s in %s: %d ok, %d failed, %s\n", count(p.done, "URL"),
 		formatTime(elapsed), p.done-p.failed, p.failed, formatSize(p.bytes))
 	var kinds []string
 	for class, n := range p.classes {
@@ -168,47 +212,79 @@ func (p *report) printTotals() {
 		kinds = append(kinds, fmt.Sprintf("interrupted: %d", p.cancelled))
 	}
 	if len(kinds) > 0 {
-		fmt.Fprintln(p.out, strings.Join(kinds, ", "))
+		fmt.Fprintln(p.text, strings.Join(kinds, ", "))
 	}
 	if p.done > 1 && p.took > elapsed {
-		fmt.Fprintf(p.out, "One after another: %s, %.1f times as long\n", formatTime(p.took), p.took.Seconds()/elapsed.Seconds())
+		fmt.Fprintf(p.text, "One after another: %s, %.1f times as long\n", formatTime(p.took), p.took.Seconds()/elapsed.Seconds())
+	}
+	columns, _ := sizeOf(os.Stdout)
+	p.printHistograms(columns)
+}
+
+// printHistograms shows how the times are spread.
+func (p *report) printHistograms(columns int) {
+	for _, lines := range [][]string{p.waits.lines("Waited:", columns), p.takes.lines("Took:", columns)} {
+		if lines != nil {
+			fmt.Fprintf(p.text, "\n%s\n", strings.Join(lines, "\n"))
+		}
 	}
 }
 
-// keepProgress draws the progress line ten times a second.
-func (p *report) keepProgress() {
-	tick := time.NewTicker(100 * time.Millisecond)
+const (
+	pictureEvery = 250 * time.Millisecond
+	lineEvery    = 10 * time.Second
+)
+
+// keepShowing shows how the batch gets on until the report is closed.
+func (p *report) keepShowing() {
+	every := lineEvery
+	if p.screen != nil {
+		every = pictureEvery
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-p.quit:
 			return
 		case <-tick.C:
-			p.mu.Lock()
-			p.showProgress()
-			p.mu.Unlock()
+			p.show()
 		}
 	}
 }
 
-func (p *report) showProgress() {
-	if p.progress == nil {
-		return
-	}
-	line := fmt.Sprint(p.done)
-	if p.total > 0 {
-		line += fmt.Sprintf(" of %d", p.total)
-	}
-	line += fmt.Sprintf(" done, %d failed, %s, %.1fs", p.failed, formatSize(p.bytes), time.Since(p.start).Seconds())
-	fmt.Fprintf(p.progress, "\r%-*s", p.shown, line) // spaces over what the last line had more
-	p.shown = len(line)
+// A hostList has the hosts as they were when it last looked. With very many that takes its time,
+// so that it does not always look.
+type hostList struct {
+	hosts []fetch.HostStats
+	at    time.Time
+	took  time.Duration
 }
 
-func (p *report) hideProgress() {
-	if p.shown > 0 {
-		fmt.Fprintf(p.progress, "\r%*s\r", p.shown, "")
-		p.shown = 0
+// look takes a twentieth of the time at the most.
+func (l *hostList) look(f *fetch.Fetcher) []fetch.HostStats {
+	if start := time.Now(); start.Sub(l.at) >= 20*l.took {
+		l.hosts = f.Hosts()
+		l.at, l.took = start, time.Since(start)
 	}
+	return l.hosts
+}
+
+// show draws a picture, or prints a line of it.
+func (p *report) show() {
+	s := scene{now: time.Now(), elapsed: time.Since(p.start), total: p.total, stats: p.fetcher.Stats()}
+	if p.screen == nil {
+		fmt.Fprintln(p.log, "fetchall:", picture{columns: 200}.totals(s))
+		return
+	}
+	s.hosts = p.hosts.look(p.fetcher)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rows != nil && p.rows.Len() > 0 {
+		p.screen.hide()
+		p.printRows()
+	}
+	p.screen.show(func(pic picture) []string { return pic.draw(s) })
 }
 
 func formatTime(d time.Duration) string { return fmt.Sprintf("%.3fs", d.Seconds()) }
