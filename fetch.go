@@ -151,6 +151,7 @@ import (
 	"github.com/batchhttp/fetch/internal/engine"
 	"github.com/batchhttp/fetch/internal/fault"
 	"github.com/batchhttp/fetch/internal/job"
+	"github.com/batchhttp/fetch/internal/sched"
 	"github.com/batchhttp/fetch/internal/target"
 	"github.com/batchhttp/fetch/internal/transport"
 )
@@ -327,6 +328,36 @@ func (f *Fetcher) unread(done engine.Finished) {
 	if done.Job != done.Ran {
 		f.finished(done)
 	}
+}
+
+// A HostState is what a Fetcher has learnt of a host. The zero HostState is that of a host of
+// which nothing is known.
+type HostState struct {
+	PausedUntil time.Time  // nothing is sent to it before
+	Refusing    time.Time  // its first refusal since it last accepted a request
+	Pace        rate.Limit // request starts per second that it accepts; 0 is none known
+	InFlight    int        // requests in flight that it accepts, if it has refused some; 0 is none known
+	Failures    int        // to connect, in a row
+	Spent       time.Time  // when the burst of its rate was used up, if nothing was sent since; zero is never
+}
+
+// HostState returns what f has learnt of a host, which is named as [WithHostLimits] describes it:
+// to keep it until the program runs again, or to hand it to another that will
+// call the host. Of a host that has been idle for ten minutes nothing is known.
+func (f *Fetcher) HostState(host string) HostState {
+	s := f.engine.HostState(host)
+	return HostState{s.Until, s.Refusing, rate.Limit(s.Pace), s.Window, s.Failures, s.Spent}
+}
+
+// SetHostState has f go on with a host from there, in place of what it knew: it keeps to the
+// pause, sends one request to probe the host, and then keeps to the pace. A negative or NaN
+// value, and one that [WithHostLimits] returns, is an error, and changes nothing.
+func (f *Fetcher) SetHostState(host string, s HostState) error {
+	if s.InFlight < 0 || s.Failures < 0 || !(s.Pace >= 0) {
+		return fmt.Errorf("fetch: HostState of %s: %d, %d, %v: must not be negative", fault.Word(host), s.InFlight, s.Failures, float64(s.Pace))
+	}
+	state := sched.State{Until: s.PausedUntil, Refusing: s.Refusing, Pace: float64(s.Pace), Window: s.InFlight, Spent: s.Spent}
+	return f.engine.SetHostState(host, engine.HostState{State: state, Failures: s.Failures})
 }
 
 // Close closes the idle connections of f's own client. Calls that run go on,

@@ -87,20 +87,22 @@ type config struct {
 	maxRetryAfter   time.Duration
 	retryIf         func(Result) bool
 	maxHostFailures int
+	pauseFunc       func(host string, until time.Time)
 
-	maxBody      int64 // that is kept; 0: no limit
-	maxRead      int64 // by the BodyFunc; 0: no limit
-	maxBodySet   bool
-	bodyFunc     func(ctx context.Context, r Result, body io.Reader) error
-	header       http.Header
-	decoders     []body.Decoder
-	requestFunc  func(*http.Request) error
-	maxRedirects int
-	redirectsSet bool
-	statusErrors bool
-	dedup        bool
-	lookahead    int
-	inOrder      bool
+	maxBody       int64 // that is kept; 0: no limit
+	maxRead       int64 // by the BodyFunc; 0: no limit
+	maxBodySet    bool
+	bodyFunc      func(ctx context.Context, r Result, body io.Reader) error
+	header        http.Header
+	decoders      []body.Decoder
+	requestFunc   func(*http.Request) error
+	maxRedirects  int
+	redirectsSet  bool
+	hostRedirects bool
+	statusErrors  bool
+	dedup         bool
+	lookahead     int
+	inOrder       bool
 
 	wraps    []func(http.RoundTripper) http.RoundTripper // the last is outermost
 	jar      http.CookieJar
@@ -597,6 +599,17 @@ func WithMaxRetryAfter(d time.Duration) Option {
 	})
 }
 
+// WithPauseFunc calls f each time a host asks, by a 429 or 503 with Retry-After, not to be called
+// before an instant, as soon as it has said so: to keep that where other processes find it, see
+// [Fetcher.HostState]. The host is one that [WithHostLimits] describes. f is called in the slot of
+// the URL, from several goroutines at once. The default, also for nil, is none.
+func WithPauseFunc(f func(host string, until time.Time)) Option {
+	return optionFunc(func(c *config) error {
+		c.pauseFunc = f
+		return nil
+	})
+}
+
 // WithRetryIf has f decide whether a finished attempt is followed by another,
 // instead of the policy that [WithRetries] describes. The default, also for nil,
 // is that policy. Without WithRetries it is never called.
@@ -743,6 +756,16 @@ func WithMaxRedirects(n int) Option {
 	return optionFunc(func(c *config) error {
 		c.maxRedirects, c.redirectsSet = n, true
 		return atLeast(n, 0, "WithMaxRedirects(%d)")
+	})
+}
+
+// WithHostRedirects follows only redirects that stay at their host, as [WithHostLimits] describes
+// it. One to another host is a result like any other, with its status and its Location: for programs
+// that leave each host to one of several processes, so that they keep to its limits together.
+func WithHostRedirects() Option {
+	return optionFunc(func(c *config) error {
+		c.hostRedirects = true
+		return nil
 	})
 }
 
@@ -957,7 +980,7 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 		Header:        c.header,
 		Decoders:      c.decoders,
 		RequestFunc:   c.requestFunc,
-		Redirects:     redirect.Policy{Max: c.maxRedirects, MaxHolds: c.redirectsSet},
+		Redirects:     redirect.Policy{Max: c.maxRedirects, MaxHolds: c.redirectsSet, OwnHost: c.hostRedirects},
 		MaxBody:       c.maxBody,
 		MaxRead:       c.maxRead,
 		StatusErrors:  c.statusErrors,
@@ -965,6 +988,7 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 		Backoff:       c.backoffBase,
 		MaxBackoff:    c.backoffMax,
 		MaxRetryAfter: c.maxRetryAfter,
+		Paused:        c.pauseFunc,
 		Failures:      c.maxHostFailures > 0,
 	}
 	if c.client == nil {

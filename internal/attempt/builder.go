@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/batchhttp/fetch/internal/fault"
+	"github.com/batchhttp/fetch/internal/redirect"
 	"github.com/batchhttp/fetch/internal/target"
 )
 
@@ -124,6 +125,9 @@ func (b *builder) first(x *Exchange, req *http.Request) (*http.Request, error) {
 	}
 	u.User = nil
 	x.chain.Start(req.Header)
+	if x.Request != nil && redirect.HasLeft(x.Request.Context()) {
+		x.chain.StartLeft()
+	}
 	req.Header = req.Header.Clone()
 	return b.complete(x, req)
 }

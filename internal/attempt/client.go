@@ -54,6 +54,8 @@ type Config struct {
 	// Attempted and Ended are told what Exchange is; nil: nobody is.
 	Attempted func(x *Exchange, tally job.Tally, again time.Time)
 	Ended     func(x *Exchange, tally job.Tally)
+	// Paused is told of each pause that a host asks for, and of its end; nil: nobody is.
+	Paused func(host string, until time.Time)
 	// Failures tells that failures to connect are to be reported although nothing is retried.
 	Failures bool
 }
@@ -142,12 +144,13 @@ func (c *Client) clone(ctx context.Context, given *http.Request) *http.Request {
 	if req.Header == nil {
 		req.Header = http.Header{}
 	}
+	left := redirect.HasLeft(given.Context())
 	for key, values := range c.header {
-		if _, ok := req.Header[key]; !ok {
+		if _, ok := req.Header[key]; !ok && (!left || redirect.IsSafe(key)) {
 			req.Header[key] = append([]string(nil), values...)
 		}
 	}
-	if c.host != "" && (req.Host == "" || req.Host == req.URL.Host) {
+	if c.host != "" && !left && (req.Host == "" || req.Host == req.URL.Host) {
 		req.Host = c.host
 	}
 	return req

@@ -30,6 +30,9 @@ func dropHeaders(h http.Header, drop func(key string) bool) {
 	}
 }
 
+// IsSafe reports whether a header of the caller's may be sent to any origin.
+func IsSafe(key string) bool { return isSafeHeader(http.CanonicalHeaderKey(key)) }
+
 func isSafeHeader(key string) bool {
 	// Content-* would be safe too, but belongs to a body, and none crosses.
 	return strings.HasPrefix(key, "Accept") || key == "User-Agent" || key == "Range"

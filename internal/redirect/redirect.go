@@ -21,6 +21,8 @@ type Policy struct {
 	MaxHolds bool // although there is a Check
 	// Check is the CheckRedirect of the caller's client, or nil.
 	Check func(req *http.Request, via []*http.Request) error
+	// OwnHost makes a 3xx the result that leads to another host.
+	OwnHost bool
 	// Jar tells whether a jar has the cookies of the responses, and sets them anew.
 	Jar bool
 }
@@ -58,6 +60,9 @@ func (p *Policy) Next(c *Chain, req *http.Request, resp *http.Response, hops int
 	u, isAbsolute, err := target.Resolve(req.URL, location)
 	if err != nil { // shows nothing of the URL
 		return nil, fault.New(fault.ErrRedirect, errors.New("its Location: "+target.Reason(err)))
+	}
+	if p.OwnHost && target.HostOf(u) != target.HostOf(req.URL) {
+		return nil, nil
 	}
 	if hops >= p.Max && (p.MaxHolds || p.Check == nil) {
 		return nil, fault.New(fault.ErrRedirect, fmt.Errorf("stopped after %d redirects", p.Max))

@@ -56,6 +56,26 @@ func (b *bucket) full(now time.Time) bool {
 	return b == nil || b.limiter.TokensAt(now) >= float64(b.limiter.Burst())
 }
 
+// spent returns when the bucket was empty, if nothing has been taken since; zero if it is full.
+func (b *bucket) spent(now time.Time) time.Time {
+	if b.full(now) {
+		return time.Time{}
+	}
+	filled := b.limiter.TokensAt(now) / float64(b.limiter.Limit())
+	return now.Add(-time.Duration(min(filled, farAway.Seconds()) * float64(time.Second)))
+}
+
+// empty makes the bucket one that was empty at the given time, or full if that is zero.
+func (b *bucket) empty(at time.Time) {
+	if b == nil {
+		return
+	}
+	b.limiter = rate.NewLimiter(b.limiter.Limit(), b.limiter.Burst())
+	if !at.IsZero() {
+		b.limiter.AllowN(at, b.limiter.Burst())
+	}
+}
+
 // limit returns the rate, or 0 for none.
 func (b *bucket) limit() float64 {
 	if b == nil {
