@@ -1,0 +1,226 @@
+package fleet
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// A reader reads the pages of a host, one after the other. It belongs to the goroutine that feeds.
+type reader struct {
+	run    *run
+	after  uint64    // the number of the last page that was read
+	tasks  []*task   // read and not fed yet
+	looked time.Time // when nothing was found; zero: there may be more
+	// due is the earliest instant of those that are not to be done yet; zero: none.
+	due time.Time
+	// unread has what is done of pages that the run has not come to.
+	unread map[uint64]bits
+}
+
+const (
+	readPages = 4           // at once
+	lookAgain = time.Second // for new pages, while something is in flight
+	lookBack  = 100 * time.Millisecond
+)
+
+// feed yields what is to be sent. It ends when there is nothing, and nothing in flight.
+func (r *run) feed(yield func(*http.Request) bool) {
+	for {
+		full, out := r.room()
+		if full || r.worker.journal.behind() {
+			if !r.pause() {
+				return
+			}
+			continue
+		}
+		t, err := r.reader.next(out == 0)
+		switch {
+		case err != nil || t == nil && out == 0:
+			return
+		case t == nil:
+			if !r.pause() {
+				return
+			}
+			continue
+		}
+		if !r.send(t, yield) {
+			return
+		}
+	}
+}
+
+// room reports whether there is none for another task, and how many are out.
+func (r *run) room() (full bool, out int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.out) >= r.window, len(r.out)
+}
+
+// pause waits until there is news, and reports whether the feed is to go on.
+func (r *run) pause() bool {
+	timer := time.NewTimer(lookBack)
+	defer timer.Stop()
+	select {
+	case <-r.ending:
+		return false
+	case <-r.worker.ctx.Done():
+		return false
+	case <-r.wake:
+	case <-timer.C:
+	}
+	return true
+}
+
+// send feeds a task, unless it can be finished without.
+func (r *run) send(t *task, yield func(*http.Request) bool) bool {
+	select {
+	case <-r.ending:
+		r.reader.tasks = slices.Insert(r.reader.tasks, 0, t)
+		return false
+	default:
+	}
+	if !r.try(t) {
+		return true
+	}
+	req, err := t.http()
+	if err != nil {
+		// The same error as in any batch, for the price of a batch.
+		res := r.worker.fetcher.FetchAll(r.worker.ctx, []string{t.URL})[0]
+		r.background.Go(func() { r.handle(t, res) })
+		return true
+	}
+	r.mu.Lock()
+	r.out[r.fed] = t
+	r.fed++
+	r.mu.Unlock()
+	return yield(req)
+}
+
+// try reports whether a task may be tried. One that its owners have died of often enough is put
+// with the poison.
+func (r *run) try(t *task) bool {
+	r.mu.Lock()
+	careful := r.careful > 0
+	r.mu.Unlock()
+	if !careful {
+		return true
+	}
+	r.recordMu.Lock()
+	defer r.recordMu.Unlock()
+	tries := r.rec.Deaths
+	if last := r.rec.Trial; last != nil && last.Page == t.page.seq && last.Index == t.index {
+		tries = last.Tries
+	}
+	if tries >= r.worker.fleet.config.MaxDeliveries {
+		r.background.Go(func() { r.poison(t, errDeadly) })
+		return false
+	}
+	r.rec.Trial = &trial{t.page.seq, t.index, tries + 1}
+	r.fenceUnless(r.writeLocked(r.worker.ctx))
+	return true
+}
+
+var errDeadly = errors.New("workers have died of it")
+
+// next returns the next task; nil if there is none now. With idle set it looks for new pages although it
+// has just looked.
+func (r *reader) next(idle bool) (*task, error) {
+	for {
+		if len(r.tasks) > 0 {
+			t := r.tasks[0]
+			r.tasks = r.tasks[1:]
+			if r.wanted(t) {
+				return t, nil
+			}
+			continue
+		}
+		if !r.looked.IsZero() && (idle || time.Since(r.looked) < lookAgain) {
+			return nil, nil
+		}
+		if err := r.read(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// wanted reports whether a task is to be done now. A URL that was seen is done.
+func (r *reader) wanted(t *task) bool {
+	now := time.Now()
+	if t.NotBefore.After(now) {
+		if r.due.IsZero() || t.NotBefore.Before(r.due) {
+			r.due = t.NotBefore
+		}
+		return false
+	}
+	if r.run.seen == nil || !t.once() {
+		return true
+	}
+	print := fingerprintOf(t.URL)
+	if !r.run.seen.add(print, now) {
+		r.run.worker.dropped.Add(1)
+		r.run.background.Go(func() { r.run.done(t) })
+		return false
+	}
+	t.page.prints = append(t.page.prints, print)
+	return true
+}
+
+// read reads the next pages.
+func (r *reader) read() error {
+	run := r.run
+	w := run.worker
+	pages, err := w.fleet.store.Pages(w.ctx, run.host, r.after, readPages)
+	if err != nil {
+		return err
+	}
+	r.looked = time.Time{}
+	if len(pages) < readPages {
+		r.looked = time.Now()
+	}
+	for _, p := range pages {
+		r.after = p.Seq
+		all, err := readPage(p.Data)
+		if err != nil {
+			run.discard(p, err)
+			continue
+		}
+		r.open(&page{seq: p.Seq, host: run.host, done: newBits(len(all))}, all)
+	}
+	return nil
+}
+
+// open queues the tasks of a page that are not done.
+func (r *reader) open(p *page, all []stored) {
+	copy(p.done, r.unread[p.seq])
+	delete(r.unread, p.seq)
+	var tasks []*task
+	for i, s := range all {
+		if !p.done.has(i) {
+			tasks = append(tasks, &task{s, p, i})
+		} else if r.run.seen != nil && s.once() {
+			print := fingerprintOf(s.URL)
+			r.run.seen.add(print, time.Now())
+			p.prints = append(p.prints, print)
+		}
+	}
+	p.left = len(tasks)
+	r.run.mu.Lock()
+	r.run.pages[p.seq] = p
+	r.run.mu.Unlock()
+	if len(tasks) == 0 {
+		r.run.background.Go(func() { r.run.delete(p) })
+		return
+	}
+	r.tasks = append(r.tasks, tasks...)
+}
+
+// ahead returns what is done of pages that the run has not come to. Those before have been read, unless
+// they are gone; and so are all when the end was reached.
+func (r *reader) ahead() map[uint64]bits {
+	ahead := maps.Clone(r.unread)
+	maps.DeleteFunc(ahead, func(seq uint64, _ bits) bool { return seq <= r.after || !r.looked.IsZero() })
+	return ahead
+}

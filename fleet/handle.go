@@ -1,0 +1,285 @@
+package fleet
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/batchhttp/fetch"
+	"github.com/batchhttp/fetch/fleet/internal/store"
+	"github.com/batchhttp/fetch/internal/redirect"
+	"github.com/batchhttp/fetch/internal/retry"
+	"github.com/batchhttp/fetch/internal/target"
+)
+
+// take takes a Result of the Fetcher.
+func (r *run) take(res fetch.Result) {
+	r.mu.Lock()
+	t := r.out[res.Index]
+	r.mu.Unlock()
+	index := res.Index
+	r.handle(t, res)
+	r.mu.Lock()
+	delete(r.out, index)
+	r.adaptLocked(res)
+	cleared := r.clearLocked()
+	r.mu.Unlock()
+	if cleared {
+		r.trust()
+	}
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// adaptLocked feeds as many as keep the host busy, and hardly more: those that wait in the Fetcher
+// cannot be handed over.
+func (r *run) adaptLocked(res fetch.Result) {
+	switch {
+	case r.careful > 0:
+	case res.Waited < res.Took/4:
+		r.window = min(r.window+1, maxWindow)
+	case res.Waited > res.Took:
+		r.window = max(r.window-1, 2)
+	}
+}
+
+// clearLocked counts a task that ran alone, and reports whether it was the last.
+func (r *run) clearLocked() bool {
+	if r.careful == 0 {
+		return false
+	}
+	if r.careful--; r.careful == 0 {
+		r.window = firstWindow
+	}
+	return r.careful == 0
+}
+
+// trust ends the time in which tasks run alone.
+func (r *run) trust() {
+	r.recordMu.Lock()
+	defer r.recordMu.Unlock()
+	r.rec.Deaths, r.rec.Trial = 0, nil
+	r.fenceUnless(r.writeLocked(r.worker.ctx))
+}
+
+const (
+	firstRest = time.Minute // of a host that cannot be reached
+	maxRest   = time.Hour
+)
+
+// handle decides about a task that the Fetcher has answered.
+func (r *run) handle(t *task, res fetch.Result) {
+	if r.worker.ctx.Err() != nil {
+		return // another may have the host
+	}
+	var paused *fetch.HostPausedError
+	switch {
+	case errors.As(res.Err, &paused):
+		if r.rest(func(int) time.Time { return paused.Until }) {
+			return // not done, and done when the host is back
+		}
+	case errors.Is(res.Err, fetch.ErrHostDown):
+		if r.rest(func(rounds int) time.Time { return time.Now().Add(backoff(firstRest, maxRest, rounds)) }) {
+			return
+		}
+	case isRefused(res):
+		if t.Deliveries+1 < r.worker.fleet.config.MaxDeliveries {
+			after, _ := retry.After(res.Header, time.Now())
+			r.again(t, max(after, time.Second))
+			return
+		}
+	case res.StatusCode > 0:
+		r.accepted()
+	}
+	next, err := r.follow(t, &res)
+	switch {
+	case err != nil:
+		res.Err = &fetch.Error{Method: target.Method(t.Method), URL: target.Redact(t.given().URL), Attempts: res.Attempts, Err: err}
+	case next != nil:
+		r.hop(t, next, res.Redirects+1)
+		return
+	}
+	r.deliver(t, res)
+}
+
+// isRefused reports whether a response says something about its host only.
+func isRefused(res fetch.Result) bool {
+	return res.StatusCode == http.StatusTooManyRequests ||
+		res.StatusCode == http.StatusServiceUnavailable && res.Header.Get("Retry-After") != ""
+}
+
+// deliver gives a Result to the handler.
+func (r *run) deliver(t *task, res fetch.Result) {
+	w := r.worker
+	asked := t.given()
+	res.URL, res.Index = asked.URL, 0
+	if t.Hop != nil {
+		res.Redirects += t.Hop.Redirects
+	}
+	err := w.handler(w.ctx, Delivery{Request: asked, Host: r.host, Deliveries: t.Deliveries, Result: res})
+	switch {
+	case w.ctx.Err() != nil:
+	case err == nil:
+		w.done.Add(1)
+		if res.Err != nil {
+			w.failed.Add(1)
+		}
+		r.done(t)
+	case t.Deliveries+1 >= w.fleet.config.MaxDeliveries:
+		r.poison(t, err)
+	default:
+		r.again(t, backoff(time.Second, time.Minute, t.Deliveries+1))
+	}
+}
+
+// done notes that a task is done, and deletes its page if it was the last.
+func (r *run) done(t *task) {
+	if r.worker.journal.note(t.page, t.index) {
+		r.delete(t.page)
+	}
+}
+
+// delete deletes a page that is done. Its URLs stay known for a while.
+func (r *run) delete(p *page) {
+	w := r.worker
+	if dedup := w.fleet.config.Dedup; len(p.prints) > 0 {
+		r.seen.done(p.prints)
+		if err := w.fleet.store.AddSeen(w.ctx, r.host, encodeFingerprints(p.prints), dedup); err == nil {
+			r.recordMu.Lock()
+			r.rec.SeenUntil = time.Now().Add(dedup)
+			r.recordMu.Unlock()
+		}
+	}
+	if err := w.fleet.store.DeletePage(w.ctx, p.seq); err != nil {
+		return // what is done of it stays in the record
+	}
+	w.journal.close(p)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.pages, p.seq)
+}
+
+// again queues a task behind the others of its host, to be done after some time.
+func (r *run) again(t *task, after time.Duration) {
+	s := t.stored
+	s.Deliveries++
+	s.NotBefore = time.Now().Add(after)
+	r.worker.again.Add(1)
+	r.replace(t, r.host, s)
+}
+
+// hop queues the request that a redirect leads to at its host, after so many more redirects.
+func (r *run) hop(t *task, next *http.Request, redirects int) {
+	if t.Hop != nil {
+		redirects += t.Hop.Redirects
+	}
+	s := stored{
+		Request: Request{URL: next.URL.String(), Method: next.Method, Header: next.Header},
+		Hop:     &hop{Origin: t.given(), Redirects: redirects},
+	}
+	r.replace(t, target.HostOf(next.URL), s)
+}
+
+// replace stores what takes the place of a task, and then notes that as done: in this order, so that it
+// may be there twice but not get lost. If it was stored before, it has the same name.
+func (r *run) replace(t *task, host string, s stored) {
+	w := r.worker
+	var text pageText
+	text.add(s)
+	data, err := text.encode()
+	if err != nil {
+		r.poison(t, err)
+		return
+	}
+	id := fmt.Sprintf("%d.%d.%d", t.page.seq, t.index, s.Deliveries)
+	_, err = w.fleet.store.AddPages(w.ctx, []store.NewPage{{Host: host, Count: 1, Data: data, ID: id}})
+	if err != nil {
+		r.holdOff()
+		return
+	}
+	r.done(t)
+}
+
+// holdOff ends the run for a while: what became of a task cannot be stored, so that it stays as it is.
+func (r *run) holdOff() {
+	r.recordMu.Lock()
+	defer r.recordMu.Unlock()
+	r.rec.Rest = later(r.rec.Rest, time.Now().Add(holdOffTime))
+	r.feedNoMore()
+}
+
+const holdOffTime = 5 * time.Second
+
+// A poisoned is a request that was given up.
+type poisoned struct {
+	Request    Request `json:"request"`
+	Deliveries int     `json:"deliveries"`
+	Error      string  `json:"error"`
+}
+
+// poison puts a task with the poison.
+func (r *run) poison(t *task, reason error) {
+	w := r.worker
+	data, err := json.Marshal(poisoned{t.given(), t.Deliveries + 1, reason.Error()})
+	if err != nil {
+		return
+	}
+	if err := w.fleet.store.AddPoison(w.ctx, r.host, data, fmt.Sprintf("%d.%d", t.page.seq, t.index)); err != nil {
+		r.holdOff()
+		return
+	}
+	r.done(t)
+}
+
+// discard puts a page that cannot be read with the poison: it was not written by this program.
+func (r *run) discard(p store.Page, reason error) {
+	w := r.worker
+	data, err := json.Marshal(poisoned{Request{Body: p.Data}, 1, reason.Error()})
+	if err != nil {
+		return
+	}
+	if w.fleet.store.AddPoison(w.ctx, r.host, data, fmt.Sprint(p.Seq)) == nil {
+		w.fleet.store.DeletePage(w.ctx, p.Seq)
+	}
+}
+
+// follow returns the request that a response leads to, if that is one to another host: those
+// to the same are the Fetcher's.
+func (r *run) follow(t *task, res *fetch.Result) (*http.Request, error) {
+	most := r.worker.fleet.config.MaxRedirects
+	if res.StatusCode < 300 || res.StatusCode > 399 || most < 0 {
+		return nil, nil
+	}
+	var status *fetch.StatusError
+	if res.Err != nil && !errors.As(res.Err, &status) {
+		return nil, nil
+	}
+	from, err := target.Parse(res.FinalURL)
+	if err != nil {
+		return nil, nil
+	}
+	req := &http.Request{Method: t.Method, URL: from, Header: t.Header}
+	if len(t.Body) > 0 {
+		if req, err = t.http(); err != nil {
+			return nil, nil
+		}
+		req.URL = from
+	}
+	var chain redirect.Chain
+	chain.Start(t.Header)
+	hops := res.Redirects
+	if t.Hop != nil {
+		chain.StartLeft()
+		hops += t.Hop.Redirects
+	}
+	policy := redirect.Policy{Max: most, MaxHolds: true}
+	next, err := policy.Next(&chain, req, &http.Response{StatusCode: res.StatusCode, Header: res.Header}, hops)
+	if next == nil || target.HostOf(next.URL) == r.host {
+		return nil, err
+	}
+	return next, nil
+}

@@ -1,0 +1,63 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// A Record is a [Delivery] as [JSONLines] and [Fleet.Publish] write it.
+type Record struct {
+	Request    Request     `json:"request"`
+	FinalURL   string      `json:"final_url,omitempty"`
+	StatusCode int         `json:"status,omitempty"`
+	Header     http.Header `json:"header,omitempty"`
+	Body       []byte      `json:"body,omitempty"` // base64
+	Error      string      `json:"error,omitempty"`
+	Attempts   int         `json:"attempts"`
+	Redirects  int         `json:"redirects,omitempty"`
+	Time       time.Time   `json:"time"` // when it was done
+}
+
+// RecordOf returns a Delivery as a Record.
+func RecordOf(d Delivery) Record {
+	r := d.Result
+	rec := Record{
+		Request: d.Request, FinalURL: r.FinalURL, StatusCode: r.StatusCode, Header: r.Header, Body: r.Body,
+		Attempts: r.Attempts, Redirects: r.Redirects, Time: time.Now().UTC(),
+	}
+	if r.Err != nil {
+		rec.Error = r.Err.Error()
+	}
+	return rec
+}
+
+// JSONLines returns a Handler that writes each Delivery to w as a line of JSON, a [Record]. A
+// write has one or more whole lines, and an error of it is one of the Handler.
+func JSONLines(w io.Writer) Handler {
+	var mu sync.Mutex
+	return func(_ context.Context, d Delivery) error {
+		line, err := json.Marshal(RecordOf(d))
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		_, err = w.Write(append(line, '\n'))
+		return err
+	}
+}
+
+// Publish is a Handler that publishes each Delivery, as a [Record], to the stream NAME-results, under
+// the subject NAME.results.HOST, in which HOST has slashes for dots. What is larger than
+// a message may be is an error.
+func (f *Fleet) Publish(ctx context.Context, d Delivery) error {
+	data, err := json.Marshal(RecordOf(d))
+	if err != nil {
+		return err
+	}
+	return f.store.AddResult(ctx, d.Host, data)
+}

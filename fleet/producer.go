@@ -1,0 +1,186 @@
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/batchhttp/fetch/fleet/internal/store"
+	"github.com/batchhttp/fetch/internal/target"
+)
+
+// Add stores URLs to be fetched with GET, and returns how many it has stored. It reads urls as it
+// goes, and what it has read is stored within about a second. A URL that cannot be fetched is
+// stored too: its Result says why. The same URL is fetched once, however often it is added
+// while it waits or within [Config.Dedup] after it was done.
+//
+// When the broker refuses, for want of room for example, Add returns its error, and what it did not
+// count may have been stored or not. While the broker cannot be reached it waits, until ctx is done.
+func (f *Fleet) Add(ctx context.Context, urls iter.Seq[string]) (int, error) {
+	return f.AddRequests(ctx, func(yield func(Request) bool) {
+		for u := range urls {
+			if !yield(Request{URL: u}) {
+				return
+			}
+		}
+	})
+}
+
+// AddRequests is [Fleet.Add] for any method, header and body. A GET without either counts as its
+// URL, and all others are fetched as often as they are added.
+func (f *Fleet) AddRequests(ctx context.Context, reqs iter.Seq[Request]) (int, error) {
+	a := newAdder(ctx, f.store)
+	stop := a.flushEvery(time.Second)
+	var err error
+	for r := range reqs {
+		if err = a.add(r); err != nil {
+			break
+		}
+	}
+	stop()
+	if flushErr := a.flush(); err == nil {
+		err = flushErr
+	}
+	if err != nil {
+		err = fmt.Errorf("fleet: adding: %w", err)
+	}
+	return a.stored, err
+}
+
+const (
+	pageRequests = 100       // of a page, at most
+	pageBytes    = 128 << 10 // of a page, about
+	maxRequest   = 512 << 10 // of one request
+	fullPages    = 64        // are stored together
+	maxBuffered  = 20_000    // requests in pages that are not full
+)
+
+// An adder collects requests into the pages of their hosts.
+type adder struct {
+	ctx   context.Context
+	store *store.Store
+	id    string // of its pages
+
+	mu       sync.Mutex // guards the fields below
+	open     map[string]*openPage
+	full     []store.NewPage
+	buffered int
+	pages    int
+	stored   int
+	err      error
+}
+
+type openPage struct {
+	text  pageText
+	bytes int
+}
+
+func newAdder(ctx context.Context, s *store.Store) *adder {
+	return &adder{ctx: ctx, store: s, id: rand.Text(), open: map[string]*openPage{}}
+}
+
+func (a *adder) add(r Request) error {
+	if r.Method == "GET" {
+		r.Method = ""
+	}
+	host, _ := target.Host(r.URL) // a URL without one has no host, and its result says so
+	size := r.size()
+	if size > maxRequest {
+		return fmt.Errorf("%s: a request of %d bytes, and %d is the most", target.Redact(r.URL), size, maxRequest)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := a.open[host]
+	if p == nil {
+		p = &openPage{}
+		a.open[host] = p
+	}
+	p.text.add(stored{Request: r})
+	p.bytes += size
+	a.buffered++
+	if p.text.count() >= pageRequests || p.bytes >= pageBytes {
+		a.closeLocked(host, p)
+	}
+	switch {
+	case a.buffered >= maxBuffered:
+		a.flushLocked()
+	case len(a.full) >= fullPages:
+		a.storeLocked()
+	}
+	return a.err
+}
+
+func (r *Request) size() int {
+	size := len(r.URL) + len(r.Method) + len(r.Body)*4/3
+	for key, values := range r.Header {
+		size += len(key)
+		for _, v := range values {
+			size += len(v)
+		}
+	}
+	return size
+}
+
+// closeLocked makes a page of what has come of a host.
+func (a *adder) closeLocked(host string, p *openPage) {
+	data, err := p.text.encode()
+	if err != nil {
+		a.err = err
+		return
+	}
+	a.pages++
+	a.full = append(a.full, store.NewPage{
+		Host: host, Count: p.text.count(), Data: data, ID: fmt.Sprintf("%s.%d", a.id, a.pages),
+	})
+	a.buffered -= p.text.count()
+	delete(a.open, host)
+}
+
+func (a *adder) storeLocked() {
+	if a.err != nil || len(a.full) == 0 {
+		return
+	}
+	n, err := a.store.AddPages(a.ctx, a.full)
+	for _, p := range a.full[:n] {
+		a.stored += p.Count
+	}
+	a.full, a.err = a.full[:0], err
+}
+
+func (a *adder) flushLocked() {
+	for host, p := range a.open {
+		a.closeLocked(host, p)
+	}
+	a.storeLocked()
+}
+
+func (a *adder) flush() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.flushLocked()
+	return a.err
+}
+
+// flushEvery flushes until stop is called: the requests may come slowly.
+func (a *adder) flushEvery(d time.Duration) (stop func()) {
+	ticker, done := time.NewTicker(d), make(chan struct{})
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		for {
+			select {
+			case <-ticker.C:
+				a.flush()
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		ticker.Stop()
+		close(done)
+		ended.Wait()
+	}
+}

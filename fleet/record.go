@@ -1,0 +1,93 @@
+package fleet
+
+import (
+	"encoding/json"
+	mathbits "math/bits"
+	"time"
+
+	"github.com/batchhttp/fetch"
+)
+
+// A record is what the fleet knows of a host. Its owner alone calls the host, and writes it.
+type record struct {
+	Owner string          `json:"owner,omitempty"`
+	Since time.Time       `json:"since,omitzero"` // when it became the owner
+	State fetch.HostState `json:"state,omitzero"`
+	// Rest is when the host is to be tried again that was given up.
+	Rest time.Time `json:"rest,omitzero"`
+	// Rounds is how often in a row it was given up.
+	Rounds int `json:"rounds,omitempty"`
+	// Deaths is how many owners in a row have died before they got far.
+	Deaths int    `json:"deaths,omitempty"`
+	Trial  *trial `json:"trial,omitempty"`
+	// Progress has what is done of the pages that are not done, by their numbers.
+	Progress map[uint64]bits `json:"progress,omitempty"`
+	// SeenUntil is when the last note of a URL that was done expires.
+	SeenUntil time.Time `json:"seen_until,omitzero"`
+}
+
+// A trial is a request that runs alone, since it may be what its owners died of.
+type trial struct {
+	Page  uint64 `json:"page"`
+	Index int    `json:"index"`
+	Tries int    `json:"tries"` // with the one at hand
+}
+
+func readRecord(data []byte) (r record, err error) {
+	if len(data) > 0 {
+		err = json.Unmarshal(data, &r)
+	}
+	return r, err
+}
+
+// life returns how long the record of a host without an owner is kept; 0 is for ever. What is
+// learnt of a host is forgotten after a while, as a Fetcher does.
+func (r *record) life(now time.Time) time.Duration {
+	if r.Owner != "" || len(r.Progress) > 0 {
+		return 0
+	}
+	until := now
+	for _, t := range []time.Time{r.State.PausedUntil, r.Rest, r.SeenUntil} {
+		if t.After(until) {
+			until = t
+		}
+	}
+	return until.Sub(now) + 10*time.Minute
+}
+
+// closedUntil returns the instant before which the host is not to be called; zero if there is none.
+func (r *record) closedUntil() time.Time {
+	if r.Rest.After(r.State.PausedUntil) {
+		return r.Rest
+	}
+	return r.State.PausedUntil
+}
+
+// bits is a set of small numbers.
+type bits []byte
+
+func newBits(n int) bits { return make(bits, (n+7)/8) }
+
+func (b bits) has(i int) bool { return i/8 < len(b) && b[i/8]&(1<<(i%8)) != 0 }
+
+func (b bits) set(i int) { b[i/8] |= 1 << (i % 8) }
+
+// union returns the numbers that are in either.
+func (b bits) union(other bits) bits {
+	if len(other) > len(b) {
+		b, other = other, b
+	}
+	all := append(bits(nil), b...)
+	for i := range other {
+		all[i] |= other[i]
+	}
+	return all
+}
+
+// count returns how many numbers are in the set.
+func (b bits) count() (n int) {
+	for _, some := range b {
+		n += mathbits.OnesCount8(some)
+	}
+	return n
+}

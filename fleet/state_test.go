@@ -1,0 +1,121 @@
+package fleet
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// What a journal says is what was noted, whatever was written down when.
+func TestAJournalTellsWhatIsDone(t *testing.T) {
+	j := newJournal(nil, "w")
+	pages := []*page{
+		{seq: 7, host: "a.example", done: newBits(100), left: 100},
+		{seq: 9, host: "b.example", done: newBits(3), left: 3},
+	}
+	l := legacy{}
+	for i := range 100 {
+		j.note(pages[0], i)
+		j.note(pages[0], i) // once more says nothing
+		if i < 3 && j.note(pages[1], i) != (i == 2) {
+			t.Errorf("%d is the last, or is not", i)
+		}
+		if i%7 == 0 {
+			entry, _ := j.entry(i%2 == 0)
+			l.read(entry)
+		}
+	}
+	if got := l["b.example"][9]; got.left != 0 || got.done.count() != 3 {
+		t.Errorf("b: %+v", got)
+	}
+	if got := l["a.example"][7]; got.left != 1 || got.done.count() != 99 || got.done.has(99) || !got.done.has(98) {
+		t.Errorf("a: %d left, %d done", got.left, got.done.count())
+	}
+	if done, left := j.close(pages[1]); done.count() != 3 || left != 0 {
+		t.Errorf("%d done, %d left", done.count(), left)
+	}
+	if entry, _ := j.entry(true); len(entry) == 0 {
+		t.Error("the other page is gone too")
+	}
+}
+
+func FuzzJournal(f *testing.F) {
+	j := newJournal(nil, "w")
+	j.note(&page{seq: 300, host: "a.example", done: newBits(9), left: 9}, 8)
+	entry, _ := j.entry(true)
+	f.Add(entry)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l := legacy{}
+		l.read(text)
+		l.read(text)
+		for host, pages := range l {
+			for seq, p := range pages {
+				if len(host)+len(p.done) > len(text) {
+					t.Errorf("page %d of %q has more than there was", seq, host)
+				}
+			}
+		}
+	})
+}
+
+func TestASetOfNumbers(t *testing.T) {
+	a, b := newBits(20), newBits(9)
+	a.set(0)
+	a.set(19)
+	b.set(8)
+	for _, all := range []bits{a.union(b), b.union(a)} {
+		if all.count() != 3 || !all.has(0) || !all.has(8) || !all.has(19) || all.has(1) || all.has(1000) {
+			t.Errorf("%v", all)
+		}
+	}
+	if a.count() != 2 || b.count() != 1 {
+		t.Error("a union changes its parts")
+	}
+}
+
+func TestAURLIsSeenForAWindowAndNotForEver(t *testing.T) {
+	now := time.Unix(1000, 0)
+	f, waiting := fingerprintOf("http://h.example/"), fingerprintOf("http://h.example/waiting")
+	s := newSeenSet(time.Minute, now, func(yield func(fingerprint) bool) { yield(waiting) })
+	if f != fingerprintOf("HTTP://h.example:80/#top") || f == waiting {
+		t.Error("equal is not what is sent equal")
+	}
+	for _, step := range []struct {
+		after time.Duration
+		f     fingerprint
+		isNew bool
+	}{
+		{0, f, true}, {0, waiting, true}, {time.Second, f, false}, {61 * time.Second, f, false},
+		{2 * time.Minute, waiting, false}, {3 * time.Minute, f, true}, {10 * time.Minute, waiting, false}, {11 * time.Minute, f, true},
+	} {
+		if got := s.add(step.f, now.Add(step.after)); got != step.isNew {
+			t.Errorf("after %v: new is %v", step.after, got)
+		}
+	}
+	s.done([]fingerprint{f})
+	other := newSeenSet(time.Minute, now, s.waiting)
+	other.read(encodeFingerprints([]fingerprint{f, waiting}), now)
+	if other.add(f, now) || other.add(waiting, now) {
+		t.Error("what was handed over is new")
+	}
+}
+
+// A page keeps the order in which its requests count.
+func TestAPageIsReadAsItWasWritten(t *testing.T) {
+	var p pageText
+	for i := range 5 {
+		p.add(stored{Request: Request{URL: fmt.Sprint("u", i)}})
+		p.add(stored{Request: Request{URL: fmt.Sprint("r", i), Method: "PUT", Body: []byte{0, 0xff}}, Deliveries: i, NotBefore: time.Unix(1, 0)})
+	}
+	data, err := p.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := readPage(data)
+	if err != nil || len(all) != 10 || all[2].URL != "u2" || all[7].URL != "r2" || all[7].Deliveries != 2 || string(all[7].Body) != "\x00\xff" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if _, err := readPage([]byte("{")); err == nil {
+		t.Error("half a page: no error")
+	}
+}

@@ -1,0 +1,66 @@
+package fleet_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/batchhttp/fetch"
+	"github.com/batchhttp/fetch/fleet"
+)
+
+// More hosts than a worker may have take turns.
+func TestHostsThatWaitForAWorkerGetTheirTurn(t *testing.T) {
+	t.Parallel()
+	f := open(t, func(c *fleet.Config) { c.Hosts, c.Turn = 1, 500*time.Millisecond })
+	h := newHosts(t, 3, slowly(20*time.Millisecond))
+	urls := h.urls(60) // more than a second for each
+	add(t, f, urls)
+	l := newLedger()
+	start(t, f, note(l), fetch.WithHostConcurrency(1))
+	waitFor(t, 5*time.Second, "all hosts were called", func() bool {
+		return !slices.ContainsFunc(h.names, func(name string) bool { return len(h.arrivals(name)) == 0 })
+	})
+	waitUntilDone(t, f, 60*time.Second)
+	again := l.check(t, urls)
+	h.checkLimit(t, 1)
+	if _, repeated := h.counts(); repeated > 0 || again > 0 {
+		t.Errorf("%d repeated, %d handled again", repeated, again)
+	}
+}
+
+// A worker that joins gets its share of the hosts that others have, and nothing is done twice.
+func TestAWorkerThatJoinsGetsHosts(t *testing.T) {
+	t.Parallel()
+	f := open(t, nil)
+	h := newHosts(t, 20, slowly(30*time.Millisecond))
+	urls := h.urls(100)
+	add(t, f, urls)
+	l := newLedger()
+	start(t, f, note(l), fetch.WithHostConcurrency(1))
+	waitFor(t, 10*time.Second, "a tenth is done", func() bool { return l.distinct() > len(urls)/10 })
+	start(t, f, note(l), fetch.WithHostConcurrency(1))
+	waitFor(t, 5*time.Second, "both have hosts", func() bool {
+		s, err := f.Status(t.Context())
+		return err == nil && len(s.Workers) == 2 && min(s.Workers[0].Hosts, s.Workers[1].Hosts) >= 5
+	})
+	waitUntilDone(t, f, 30*time.Second)
+	again := l.check(t, urls)
+	h.checkLimit(t, 1)
+	if _, repeated := h.counts(); repeated > 0 || again > 0 {
+		t.Errorf("%d repeated, %d handled again", repeated, again)
+	}
+}
+
+// A host whose token was lost, with a producer or a broker, gets another.
+func TestAPageWithoutATokenIsFound(t *testing.T) {
+	t.Parallel()
+	f := open(t, nil)
+	h := newHosts(t, 1, nil)
+	add(t, f, h.urls(5))
+	dropTokens(t, f)
+	l := newLedger()
+	start(t, f, note(l))
+	waitUntilDone(t, f, 10*time.Second)
+	l.check(t, h.urls(5))
+}
