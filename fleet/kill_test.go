@@ -52,7 +52,7 @@ func TestAWorkerIsKilledAndAnotherJoins(t *testing.T) {
 	if inFlight := 2 * len(gone); repeated-again > inFlight || again > 64 {
 		t.Errorf("%d URLs were fetched again, %d of them handled before, and at most %d were in flight", repeated, again, inFlight)
 	}
-	if slowest > lease+time.Second {
+	if slowest > lease+3*time.Second { // one on a machine that has nothing else to do
 		t.Errorf("a host went on after %v", slowest)
 	}
 }

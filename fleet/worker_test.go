@@ -239,8 +239,8 @@ func TestAHostThatCannotBeReachedRests(t *testing.T) {
 	if rests := time.Until(s.Hosts[0].PausedUntil); rests < 50*time.Second || rests > time.Minute {
 		t.Errorf("it rests for %v", rests)
 	}
-	if handled := l.distinct() - len(good); handled > 3 || s.Requests != 300-handled {
-		t.Errorf("%d of its URLs were handled, and %d are left", handled, s.Requests)
+	if handled := l.distinct() - len(good); handled > 3 || s.Hosts[0].Requests != 300-handled {
+		t.Errorf("%d of its URLs were handled, and %d are left", handled, s.Hosts[0].Requests)
 	}
 }
 
