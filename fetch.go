@@ -339,6 +339,10 @@ type HostState struct {
 	InFlight    int        // requests in flight that it accepts, if it has refused some; 0 is none known
 	Failures    int        // to connect, in a row
 	Spent       time.Time  // when the burst of its rate was used up, if nothing was sent since; zero is never
+
+	// The quota that it has told: QuotaLeft starts of QuotaSize, until QuotaReset; zero is none.
+	QuotaLeft, QuotaSize int
+	QuotaReset           time.Time
 }
 
 // HostState returns what f has learnt of a host, which is named as [WithHostLimits] describes it:
@@ -346,17 +350,23 @@ type HostState struct {
 // call the host. Of a host that has been idle for ten minutes nothing is known.
 func (f *Fetcher) HostState(host string) HostState {
 	s := f.engine.HostState(host)
-	return HostState{s.Until, s.Refusing, rate.Limit(s.Pace), s.Window, s.Failures, s.Spent}
+	return HostState{
+		PausedUntil: s.Until, Refusing: s.Refusing, Pace: rate.Limit(s.Pace), InFlight: s.Window, Failures: s.Failures, Spent: s.Spent,
+		QuotaLeft: s.Quota.Left, QuotaSize: s.Quota.Size, QuotaReset: s.Reset,
+	}
 }
 
 // SetHostState has f go on with a host from there, in place of what it knew: it keeps to the
 // pause, sends one request to probe the host, and then keeps to the pace. A negative or NaN
 // value, and one that [WithHostLimits] returns, is an error, and changes nothing.
 func (f *Fetcher) SetHostState(host string, s HostState) error {
-	if s.InFlight < 0 || s.Failures < 0 || !(s.Pace >= 0) {
-		return fmt.Errorf("fetch: HostState of %s: %d, %d, %v: must not be negative", fault.Word(host), s.InFlight, s.Failures, float64(s.Pace))
+	if s.InFlight < 0 || s.Failures < 0 || s.QuotaLeft < 0 || s.QuotaSize < 0 || !(s.Pace >= 0) {
+		return fmt.Errorf("fetch: HostState of %s: %+v: a number must not be negative", fault.Word(host), s)
 	}
-	state := sched.State{Until: s.PausedUntil, Refusing: s.Refusing, Pace: float64(s.Pace), Window: s.InFlight, Spent: s.Spent}
+	state := sched.State{
+		Until: s.PausedUntil, Refusing: s.Refusing, Pace: float64(s.Pace), Window: s.InFlight, Spent: s.Spent,
+		Quota: sched.Quota{Left: s.QuotaLeft, Size: s.QuotaSize}, Reset: s.QuotaReset,
+	}
 	return f.engine.SetHostState(host, engine.HostState{State: state, Failures: s.Failures})
 }
 

@@ -87,7 +87,6 @@ type config struct {
 	maxRetryAfter   time.Duration
 	retryIf         func(Result) bool
 	maxHostFailures int
-	pauseFunc       func(host string, until time.Time)
 
 	maxBody       int64 // that is kept; 0: no limit
 	maxRead       int64 // by the BodyFunc; 0: no limit
@@ -599,17 +598,6 @@ func WithMaxRetryAfter(d time.Duration) Option {
 	})
 }
 
-// WithPauseFunc calls f each time a host asks, by a 429 or 503 with Retry-After, not to be called
-// before an instant, as soon as it has said so: to keep that where other processes find it, see
-// [Fetcher.HostState]. The host is one that [WithHostLimits] describes. f is called in the slot of
-// the URL, from several goroutines at once. The default, also for nil, is none.
-func WithPauseFunc(f func(host string, until time.Time)) Option {
-	return optionFunc(func(c *config) error {
-		c.pauseFunc = f
-		return nil
-	})
-}
-
 // WithRetryIf has f decide whether a finished attempt is followed by another,
 // instead of the policy that [WithRetries] describes. The default, also for nil,
 // is that policy. Without WithRetries it is never called.
@@ -988,7 +976,6 @@ func (c *config) attempts(f *Fetcher) attempt.Config {
 		Backoff:       c.backoffBase,
 		MaxBackoff:    c.backoffMax,
 		MaxRetryAfter: c.maxRetryAfter,
-		Paused:        c.pauseFunc,
 		Failures:      c.maxHostFailures > 0,
 	}
 	if c.client == nil {

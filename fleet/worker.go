@@ -95,7 +95,7 @@ type worker struct {
 // options are those that the worker needs.
 func (w *worker) options() []fetch.Option {
 	return []fetch.Option{
-		fetch.WithLookahead(2 * maxWindow), fetch.WithHostRedirects(), fetch.WithPauseFunc(w.paused),
+		fetch.WithLookahead(2 * maxWindow), fetch.WithHostRedirects(), fetch.WithHooks(fetch.Hooks{Paused: w.paused}),
 		fetch.WithMaxRedirects(max(0, w.fleet.config.MaxRedirects)),
 	}
 }

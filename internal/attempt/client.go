@@ -54,8 +54,6 @@ type Config struct {
 	// Attempted and Ended are told what Exchange is; nil: nobody is.
 	Attempted func(x *Exchange, tally job.Tally, again time.Time)
 	Ended     func(x *Exchange, tally job.Tally)
-	// Paused is told of each pause that a host asks for, and of its end; nil: nobody is.
-	Paused func(host string, until time.Time)
 	// Failures tells that failures to connect are to be reported although nothing is retried.
 	Failures bool
 }

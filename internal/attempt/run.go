@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/batchhttp/fetch/internal/body"
 	"github.com/batchhttp/fetch/internal/fault"
@@ -103,9 +102,6 @@ func (w *runner) send(x *Exchange) {
 	}
 	x.takeHead(req, resp)
 	w.readAnswer(resp)
-	if r := w.report; w.config.Paused != nil && r.Answer == job.Throttled && r.Pause > 0 && !r.Doubtful {
-		w.config.Paused(target.HostOf(req.URL), time.Now().Add(r.Pause))
-	}
 	if resp.StatusCode == http.StatusSwitchingProtocols || resp.StatusCode < 100 {
 		// The body of a 101 is the connection itself, and no context ends a read of it.
 		x.fail(fault.New(fault.ErrProtocol, fmt.Errorf("status %d", resp.StatusCode)))

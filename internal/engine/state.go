@@ -46,6 +46,7 @@ func (e *Engine) SetHostState(key string, s HostState) error {
 	if s.Until.Sub(now) > e.config.MaxPause {
 		m.closed = s.Until
 	}
+	e.hosts.reviewQuotaLocked(now, e.sched.Host(key))
 	e.sched.Release(now, key)
 	e.kickLocked(now)
 	return nil

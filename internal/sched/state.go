@@ -1,23 +1,32 @@
 package sched
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
-// A State is what refusals have taught about a host, to be kept elsewhere. The zero State is that
-// of a host that has refused nothing.
+// A State is what a host has told and refusals have taught, to be kept elsewhere. The zero State is
+// that of a host that has refused and told nothing.
 type State struct {
 	Until    time.Time // the end of the pause
 	Refusing time.Time // the first refusal since the last acceptance
 	Pace     float64   // starts per second; 0 is no pace
 	Window   int       // requests in flight that it is known to accept; 0 is not known
 	Spent    time.Time // when the bucket of its rate was empty, if nothing has been taken since
+
+	Quota Quota     // without Reset
+	Reset time.Time // of the quota; zero: none is known
 }
 
-// State returns what refusals have taught about the host.
+// State returns what is known of the host.
 func (h *Host) State(now time.Time) State {
 	t := &h.throttle
 	s := State{Until: t.until, Refusing: t.refusing, Pace: t.pace, Spent: h.bucket.spent(now)}
 	if t.lesson != nil {
 		s.Window = t.window.good
+	}
+	if left, reset := h.Quota(now); !reset.IsZero() {
+		s.Quota, s.Reset = Quota{Left: left, Size: h.allowance.size}, reset
 	}
 	return s
 }
@@ -27,7 +36,11 @@ func (h *Host) State(now time.Time) State {
 func (s *Scheduler) Resume(now time.Time, key string, state State) {
 	h := s.hosts[key]
 	h.throttle = throttle{}
+	h.allowance = nil
 	h.bucket.empty(state.Spent)
+	if state.Reset.After(now) {
+		h.allowance = resumed(now, state, h.started, h.inFlight)
+	}
 	if state.Until.After(now) || state.Pace > 0 {
 		h.throttle.resume(now, state, h.inFlight)
 	}
@@ -40,4 +53,15 @@ func (t *throttle) resume(now time.Time, s State, inFlight int) {
 	t.stale = inFlight
 	t.window.size = 1
 	t.pacing.ceiling = s.Pace
+}
+
+// resumed returns the allowance of a host whose quota is known from elsewhere. The requests in
+// flight have been counted there.
+func resumed(now time.Time, s State, started, inFlight int) *allowance {
+	a := &allowance{
+		least: s.Quota.Left, size: max(s.Quota.Size, s.Quota.Left), recent: math.MaxInt,
+		round: started, latest: now, reset: s.Reset, period: s.Reset.Sub(now),
+	}
+	a.count(started, inFlight)
+	return a
 }

@@ -67,7 +67,6 @@ var badOptions = map[string][]fetch.Option{
 	},
 	"WithMaxRetryAfter":   {fetch.WithMaxRetryAfter(-1), fetch.WithMaxRetryAfter(math.MinInt64)},
 	"WithRetryIf":         nil,
-	"WithPauseFunc":       nil,
 	"WithMaxHostFailures": {fetch.WithMaxHostFailures(-1), fetch.WithMaxHostFailures(math.MinInt)},
 	"WithMaxBody":         {fetch.WithMaxBody(-1), fetch.WithMaxBody(math.MinInt64)},
 	"WithBodyFunc":        nil,

@@ -3,7 +3,6 @@ package politeness_test
 import (
 	"math"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -144,37 +143,29 @@ func TestOfAStrangeHostNothingIsKnown(t *testing.T) {
 	}
 }
 
-func TestThePauseFuncIsToldOfAPauseBeforeTheURLEnds(t *testing.T) {
+func TestAHostIsHandedOverWithItsQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		told := map[string]time.Time{}
-		option := fetch.WithPauseFunc(func(host string, until time.Time) {
-			mu.Lock()
-			defer mu.Unlock()
-			told[host] = until
-		})
 		start := time.Now()
-		urls := []string{"http://a.example:8080/", "http://b.example/", "http://c.example/"}
-		answers := fetchtest.Over(fetchtest.ByHost(map[string]fetchtest.RoundTripFunc{
-			"a.example:8080": refusing(0, "7"),
-			"b.example":      fetchtest.Always(503, "Retry-After", "300"), // believed only when three URLs got it
-			"c.example":      fetchtest.Always(429),                       // without an instant
+		sent := fetchtest.NewTimeline()
+		first := fetchtest.NewFetcher(t, fetchtest.Over(func(req *http.Request) (*http.Response, error) {
+			return fetchtest.Respond(req, 200, "ok", "RateLimit-Limit", "5", "RateLimit-Remaining", "2", "RateLimit-Reset", "20"), nil
 		}))
-		for r := range fetchtest.NewFetcher(t, answers, option).Stream(t.Context(), func(yield func(string) bool) {
-			for _, u := range urls {
-				if !yield(u) {
-					return
-				}
-			}
-		}) {
-			mu.Lock()
-			if until, ok := told["a.example:8080"]; r.URL == urls[0] && (!ok || !until.Equal(start.Add(7*time.Second))) {
-				t.Errorf("told of %v when the URL has ended", told)
-			}
-			mu.Unlock()
+		fetchtest.MustFetch(t, first, "http://h.example/")
+		state := first.HostState("h.example")
+		if state.QuotaLeft != 2 || state.QuotaSize != 5 || !state.QuotaReset.Equal(start.Add(20*time.Second)) {
+			t.Fatalf("%+v", state)
 		}
-		if len(told) != 1 {
-			t.Errorf("told of %v", told)
+		second := fetchtest.NewFetcher(t, fetchtest.Over(sent.Over(fetchtest.AtOnce)))
+		if err := second.SetHostState("h.example", state); err != nil {
+			t.Fatal(err)
+		}
+		if got := second.HostState("h.example"); got.QuotaLeft != 2 || got.QuotaSize != 5 || !got.QuotaReset.Equal(state.QuotaReset) {
+			t.Errorf("%+v, want %+v", got, state)
+		}
+		urls := fetchtest.Numbered("http://h.example", 7)
+		fetchtest.MustAllBeFine(t, urls, second.FetchAll(t.Context(), urls))
+		if n := sent.Between("h.example", -1, 19*time.Second); n != 2 {
+			t.Errorf("%d requests before the reset, want 2", n)
 		}
 	})
 }
