@@ -22,7 +22,7 @@ func slowly(d time.Duration) func(string, http.ResponseWriter, *http.Request) {
 	}
 }
 
-// The case of the card: 20,000 URLs on 200 hosts with a limit of 2, three workers, one killed at a
+// 20,000 URLs on 200 hosts with a limit of 2, three workers, one killed at a
 // third and one added at half.
 func TestAWorkerIsKilledAndAnotherJoins(t *testing.T) {
 	const lease = 4 * time.Second
