@@ -99,7 +99,8 @@ func (p *pool) startDial(x *exchange, fresh bool, changes int) (*dial, error) {
 			return nil, errHandedBack
 		}
 		d := x.origin.dialLocked(ctx, fresh, now)
-		d.alarm = time.AfterFunc(x.origin.hangsAfterLocked(), func() { p.rescue(x.origin, d) })
+		o := x.origin // so that x itself stays on the stack
+		d.alarm = time.AfterFunc(o.hangsAfterLocked(), func() { p.rescue(o, d) })
 		return d, nil
 	}
 	changed := x.origin.changedLocked()
