@@ -19,13 +19,13 @@ func join(w http.ResponseWriter, address string) {
 	}
 	defer out.Close()
 	w.WriteHeader(http.StatusOK)
-	in, _, err := http.NewResponseController(w).Hijack()
+	in, read, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
 	defer in.Close()
 	var both sync.WaitGroup
-	both.Go(func() { io.Copy(out, in); out.Close() })
+	both.Go(func() { io.Copy(out, read); out.Close() }) // some may have been read already
 	both.Go(func() { io.Copy(in, out); in.Close() })
 	both.Wait()
 }
