@@ -184,10 +184,19 @@ func (t *throttle) foreseen() *throttle {
 	if t.lesson == nil || t.probed {
 		return t
 	}
-	after, lesson := *t, *t.lesson
-	after.lesson = &lesson
+	after := t.clone()
 	after.probe()
 	return &after
+}
+
+// clone returns a throttle that can be changed in place of t, to see what comes of it.
+func (t *throttle) clone() throttle {
+	clone := *t
+	if t.lesson != nil {
+		lesson := *t.lesson
+		clone.lesson = &lesson
+	}
+	return clone
 }
 
 // paced returns the seconds from one start to the nth after it, by the pace. One with a ceiling
@@ -232,11 +241,7 @@ func (t *throttle) crawl() float64 {
 
 // Foretell returns the end of the pause of the host as the outcome of a task in flight will have it.
 func (h *Host) Foretell(now time.Time, t Task, o Outcome) time.Time {
-	after := Host{sched: h.sched, throttle: h.throttle, inFlight: h.inFlight - 1}
-	if h.throttle.lesson != nil {
-		lesson := *h.throttle.lesson
-		after.throttle.lesson = &lesson
-	}
+	after := Host{sched: h.sched, throttle: h.throttle.clone(), inFlight: h.inFlight - 1}
 	if h.allowance != nil {
 		allowance := *h.allowance
 		after.allowance = &allowance
