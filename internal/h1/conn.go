@@ -112,6 +112,9 @@ func (e *reusedError) Unwrap() error { return e.err }
 // Reused tells whoever looks for the method.
 func (e *reusedError) Reused() bool { return true }
 
+// Served reports whether the connection has had an exchange before.
+func (c *Conn) Served() bool { return c.served }
+
 // Answered reports whether an answer to the last request has begun. Bytes that cannot begin
 // one belong to the exchange before.
 func (c *Conn) Answered() bool { return c.answered }

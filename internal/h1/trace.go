@@ -16,9 +16,6 @@ type trace struct {
 // Trace has hooks told of the next exchange; nil: none.
 func (c *Conn) Trace(hooks *httptrace.ClientTrace) { c.trace = trace{hooks: hooks} }
 
-// Served reports whether the connection has had an exchange before.
-func (c *Conn) Served() bool { return c.served }
-
 // sent tells that a request has been written, or why not.
 func (t *trace) sent(head *Head, err error) {
 	if t.hooks == nil {

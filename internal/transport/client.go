@@ -3,8 +3,8 @@
 // caller, and of HTTP/2, one to each origin. The others, and all of a transport that the caller
 // has configured, go through net/http's Transport.
 //
-// A Client owns all connections that it dials. It is safe for concurrent use; its locks are
-// its own, and no other package's code runs under them.
+// A Client owns all connections that it dials. It is safe for concurrent use. Its locks are its
+// own; of other packages' code only http.ClientConn's, which takes no lock of ours, runs under them.
 package transport
 
 import (

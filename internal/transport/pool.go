@@ -132,7 +132,9 @@ func (p *pool) popLocked(o *origin) *conn {
 func (p *pool) put(c *conn) {
 	p.mu.Lock()
 	c.waited = true
-	if !c.origin.giveLocked(c) {
+	if c.origin.giveLocked(c) {
+		c.since = time.Now() // it takes no place, which would note that
+	} else {
 		p.keepLocked(c)
 	}
 	full := p.idle.count > p.mostIdle
