@@ -360,8 +360,16 @@ func (f *Fetcher) HostState(host string) HostState {
 // pause, sends one request to probe the host, and then keeps to the pace. A negative or NaN
 // value, and one that [WithHostLimits] returns, is an error, and changes nothing.
 func (f *Fetcher) SetHostState(host string, s HostState) error {
-	if s.InFlight < 0 || s.Failures < 0 || s.QuotaLeft < 0 || s.QuotaSize < 0 || !(s.Pace >= 0) {
-		return fmt.Errorf("fetch: HostState of %s: %+v: a number must not be negative", fault.Word(host), s)
+	for _, field := range []struct {
+		name  string
+		value float64
+	}{
+		{"Pace", float64(s.Pace)}, {"InFlight", float64(s.InFlight)}, {"Failures", float64(s.Failures)},
+		{"QuotaLeft", float64(s.QuotaLeft)}, {"QuotaSize", float64(s.QuotaSize)},
+	} {
+		if !(field.value >= 0) { // NaN too
+			return fmt.Errorf("fetch: HostState of %s: %s %v: must not be negative", fault.Word(host), field.name, field.value)
+		}
 	}
 	state := sched.State{
 		Until: s.PausedUntil, Refusing: s.Refusing, Pace: float64(s.Pace), Window: s.InFlight, Spent: s.Spent,

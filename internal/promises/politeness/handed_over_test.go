@@ -132,6 +132,7 @@ func TestOfAStrangeHostNothingIsKnown(t *testing.T) {
 	}
 	for name, s := range map[string]fetch.HostState{
 		"pace": {Pace: -1}, "no number": {Pace: rate.Limit(math.NaN())}, "in flight": {InFlight: -1}, "failures": {Failures: -1},
+		"quota left": {QuotaLeft: -1}, "quota size": {QuotaSize: -1},
 	} {
 		if err := f.SetHostState("h.example", s); err == nil {
 			t.Errorf("%s: no error", name)
