@@ -9,6 +9,7 @@ import (
 
 	"github.com/batchhttp/fetch"
 	"github.com/batchhttp/fetch/fleet/internal/store"
+	"github.com/batchhttp/fetch/internal/quota"
 	"github.com/batchhttp/fetch/internal/redirect"
 	"github.com/batchhttp/fetch/internal/retry"
 	"github.com/batchhttp/fetch/internal/target"
@@ -77,6 +78,7 @@ func (r *run) handle(t *task, res fetch.Result) {
 		return // another may have the host
 	}
 	var paused *fetch.HostPausedError
+	wait, refused := refusal(&res)
 	switch {
 	case errors.As(res.Err, &paused):
 		if r.rest(func(int) time.Time { return paused.Until }) {
@@ -86,10 +88,9 @@ func (r *run) handle(t *task, res fetch.Result) {
 		if r.rest(func(rounds int) time.Time { return time.Now().Add(backoff(firstRest, maxRest, rounds)) }) {
 			return
 		}
-	case isRefused(res):
+	case refused:
 		if t.Deliveries+1 < r.worker.fleet.config.MaxDeliveries {
-			after, _ := retry.After(res.Header, time.Now())
-			r.again(t, max(after, time.Second))
+			r.again(t, max(wait, time.Second))
 			return
 		}
 	case res.StatusCode > 0:
@@ -106,10 +107,17 @@ func (r *run) handle(t *task, res fetch.Result) {
 	r.deliver(t, res)
 }
 
-// isRefused reports whether a response says something about its host only.
-func isRefused(res fetch.Result) bool {
-	return res.StatusCode == http.StatusTooManyRequests ||
-		res.StatusCode == http.StatusServiceUnavailable && res.Header.Get("Retry-After") != ""
+// refusal reports whether a response is a refusal of its host, by the rules of package fetch, and how
+// long it asks to wait.
+func refusal(res *fetch.Result) (wait time.Duration, refused bool) {
+	now, hint := time.Now(), retry.NoHint
+	if asked, ok := retry.After(res.Header, now); ok {
+		wait, hint = asked, retry.Asked
+	} else if q, ok := quota.Read(res.Header, now); ok && q.Left == 0 {
+		wait, hint = q.Reset, retry.UsedUp
+	}
+	message := retry.Message(res.StatusCode, hint)
+	return wait, message == retry.Refusal || message == retry.Overload
 }
 
 // deliver gives a Result to the handler.
