@@ -26,6 +26,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,14 +82,14 @@ type Config struct {
 }
 
 func (c *Config) fill() error {
-	setDefault(&c.Name, "fetch")
-	setDefault(&c.Replicas, 1)
-	setDefault(&c.Lease, 10*time.Second)
-	setDefault(&c.Dedup, 2*time.Minute)
-	setDefault(&c.MaxDeliveries, 5)
-	setDefault(&c.MaxRedirects, 10)
-	setDefault(&c.Hosts, 128)
-	setDefault(&c.Turn, 30*time.Second)
+	c.Name = cmp.Or(c.Name, "fetch")
+	c.Replicas = cmp.Or(c.Replicas, 1)
+	c.Lease = cmp.Or(c.Lease, 10*time.Second)
+	c.Dedup = cmp.Or(c.Dedup, 2*time.Minute)
+	c.MaxDeliveries = cmp.Or(c.MaxDeliveries, 5)
+	c.MaxRedirects = cmp.Or(c.MaxRedirects, 10)
+	c.Hosts = cmp.Or(c.Hosts, 128)
+	c.Turn = cmp.Or(c.Turn, 30*time.Second)
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
 		if !ok {
@@ -105,13 +106,6 @@ func (c *Config) fill() error {
 	check(c.URL != "" || c.Dir != "", "neither URL nor Dir: where is the broker?")
 	check(c.URL == "" || c.Dir == "" && c.Listen == "", "Dir and Listen are for a broker in this process, and there is a URL")
 	return errors.Join(errs...)
-}
-
-func setDefault[T comparable](value *T, standard T) {
-	var zero T
-	if *value == zero {
-		*value = standard
-	}
 }
 
 var isName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`).MatchString

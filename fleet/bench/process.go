@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
@@ -118,11 +119,7 @@ func zipf(port string, urls, hosts int) []string {
 			}
 		}
 	}
-	// A fixed shuffle, the same in each run.
-	for i, seed := len(all)-1, uint64(13); i > 0; i-- {
-		seed = seed*6364136223846793005 + 1442695040888963407
-		j := int(seed >> 33 % uint64(i+1))
-		all[i], all[j] = all[j], all[i]
-	}
+	// The same shuffle in each run.
+	rand.New(rand.NewPCG(13, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all
 }
