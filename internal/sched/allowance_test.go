@@ -45,6 +45,23 @@ func (h *teller) tells(left, size int, reset time.Duration) {
 	h.answer(Outcome{Verdict: Accepted, Quota: Quota{left, size, reset}})
 }
 
+// refuses answers the first n requests in flight with a refusal, as a quota of four is used up.
+func (h *teller) refuses(n int, reset time.Duration) {
+	for range n {
+		h.answer(Outcome{Verdict: Throttled, Pause: reset, Quota: Quota{0, 4, reset}})
+	}
+}
+
+// usesUp starts ten requests, after which nothing is left of the quota, and goes to its reset.
+func (h *teller) usesUp(size int, reset time.Duration) {
+	h.t.Helper()
+	h.starts(10)
+	for range 10 {
+		h.tells(0, size, reset)
+	}
+	h.opensAfter(reset)
+}
+
 // opensAfter checks when the next request starts if only time passes, and goes there.
 func (h *teller) opensAfter(want time.Duration) {
 	h.t.Helper()
@@ -85,11 +102,7 @@ func TestRequestsInFlightCountAgainstAQuota(t *testing.T) {
 // The guess after a reset is a limit on the requests in flight until an answer tells.
 func TestTheFirstGuessIsAWholeQuota(t *testing.T) {
 	h := newTeller(t, 10, 100)
-	h.starts(10)
-	for range 10 {
-		h.tells(0, 4, time.Second)
-	}
-	h.opensAfter(time.Second)
+	h.usesUp(4, time.Second)
 	h.starts(4)
 	if _, ok := h.s.Next(h.now); ok {
 		t.Fatal("time alone opens the host")
@@ -101,11 +114,7 @@ func TestTheFirstGuessIsAWholeQuota(t *testing.T) {
 func TestAHostThatDoesNotTellAnyMoreIsFree(t *testing.T) {
 	for name, o := range map[string]Outcome{"an answer": {Verdict: Accepted}, "no answer to any": {}} {
 		h := newTeller(t, 10, 100)
-		h.starts(10)
-		for range 10 {
-			h.tells(0, 2, time.Second)
-		}
-		h.opensAfter(time.Second)
+		h.usesUp(2, time.Second)
 		h.starts(2)
 		h.answer(o)
 		if o.Verdict == Neutral {
@@ -148,9 +157,7 @@ func TestRequestsThatHangDoNotCountForEver(t *testing.T) {
 func TestARefusalThatAQuotaExplainsTeachesNothingElse(t *testing.T) {
 	h := newTeller(t, 10, 100)
 	h.starts(10)
-	for range 10 {
-		h.answer(Outcome{Verdict: Throttled, Pause: 2 * time.Second, Quota: Quota{0, 4, 2 * time.Second}})
-	}
+	h.refuses(10, 2*time.Second)
 	host := h.s.Host("host")
 	if host.throttle.matters() {
 		t.Error("the throttle has learnt something")
@@ -162,22 +169,14 @@ func TestARefusalThatAQuotaExplainsTeachesNothingElse(t *testing.T) {
 // Others use the quota too. Then the first guess is one.
 func TestAGuessThatWasTooMuchIsNotRepeated(t *testing.T) {
 	h := newTeller(t, 10, 100)
-	h.starts(10)
-	for range 10 {
-		h.tells(0, 4, time.Minute)
-	}
-	h.opensAfter(time.Minute)
+	h.usesUp(4, time.Minute)
 	h.starts(4)
-	for range 4 {
-		h.answer(Outcome{Verdict: Throttled, Pause: time.Minute, Quota: Quota{0, 4, time.Minute}})
-	}
+	h.refuses(4, time.Minute)
 	h.opensAfter(time.Minute)
 	h.starts(1)
 	h.tells(2, 4, time.Minute)
 	h.starts(2)
-	for range 2 {
-		h.answer(Outcome{Verdict: Throttled, Pause: time.Minute, Quota: Quota{0, 4, time.Minute}})
-	}
+	h.refuses(2, time.Minute)
 	if host := h.s.Host("host"); host.throttle.matters() {
 		t.Error("two refusals are too many")
 	}
@@ -185,9 +184,7 @@ func TestAGuessThatWasTooMuchIsNotRepeated(t *testing.T) {
 	h.starts(1)
 	h.tells(9, 4, time.Minute)
 	h.starts(9)
-	for range 3 {
-		h.answer(Outcome{Verdict: Throttled, Pause: time.Minute, Quota: Quota{0, 4, time.Minute}})
-	}
+	h.refuses(3, time.Minute)
 	if host := h.s.Host("host"); !host.throttle.matters() {
 		t.Error("three refusals are no incident")
 	}
