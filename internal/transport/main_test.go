@@ -3,6 +3,7 @@ package transport_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log"
 	"net/http"
@@ -23,6 +24,10 @@ func TestMain(m *testing.M) {
 	}
 	os.Setenv(fetchtest.OwnTLSVariable, dir)
 	fetchtest.Certificates()
+	if _, err := x509.SystemCertPool(); err != nil { // reads them, once for the process
+		panic(err)
+	}
+	os.RemoveAll(dir) // Main does not return
 	fetchtest.Main(m)
 }
 
