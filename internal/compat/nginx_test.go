@@ -39,9 +39,8 @@ import (
 // nginx is a running nginx that serves the folder www. Each answer names the
 // connection and the worker process that it came from.
 type nginx struct {
-	dir, addr string
-	process   *os.Process
-	exited    chan struct{}
+	*process
+	dir string
 }
 
 // nginxConfig takes lines for the main context and for the http context, the
@@ -84,17 +83,13 @@ func startNginx(t *testing.T, opts nginxOptions) *nginx {
 	if os.Geteuid() == 0 { // or the workers become somebody who may not read dir
 		opts.main += "\nuser root;"
 	}
-	n := &nginx{dir: dir}
-	// Between the choice of a port and nginx's bind another process can take it.
-	for range 5 {
-		if n.start(t, path, opts) {
-			t.Cleanup(func() { n.stop(t) })
-			return n
+	return &nginx{dir: dir, process: startProcess(t, dir, func(addr string) *exec.Cmd {
+		config := fmt.Sprintf(nginxConfig, opts.main, opts.http, addr+" "+opts.listen, opts.server)
+		if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(config), 0o644); err != nil {
+			t.Fatal(err)
 		}
-	}
-	log, _ := os.ReadFile(filepath.Join(dir, "stderr"))
-	t.Fatalf("nginx does not start:\n%s", log)
-	return nil
+		return exec.Command(path, "-p", dir, "-c", "nginx.conf")
+	})}
 }
 
 // findNginx returns the path of nginx: Debian puts it where only root's PATH leads.
@@ -109,63 +104,10 @@ func findNginx(t *testing.T) string {
 	return ""
 }
 
-// start starts the process and reports whether it came to accept connections.
-func (n *nginx) start(t *testing.T, path string, opts nginxOptions) bool {
-	t.Helper()
-	n.addr = freeAddr(t)
-	config := fmt.Sprintf(nginxConfig, opts.main, opts.http, n.addr+" "+opts.listen, opts.server)
-	if err := os.WriteFile(filepath.Join(n.dir, "nginx.conf"), []byte(config), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	stderr, err := os.Create(filepath.Join(n.dir, "stderr"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stderr.Close()
-	cmd := exec.Command(path, "-p", n.dir, "-c", "nginx.conf")
-	cmd.Stderr = stderr
-	// A test binary that is killed takes its nginx with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	n.process, n.exited = cmd.Process, make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(n.exited)
-	}()
-	for range 1000 {
-		select {
-		case <-n.exited:
-			return false
-		case <-time.After(10 * time.Millisecond):
-		}
-		if conn, err := net.Dial("tcp", n.addr); err == nil {
-			conn.Close()
-			return true
-		}
-	}
-	n.stop(t)
-	return false
-}
-
-// stop ends the process by its id.
-func (n *nginx) stop(t *testing.T) {
-	t.Helper()
-	n.process.Signal(syscall.SIGTERM)
-	select {
-	case <-n.exited:
-	case <-time.After(10 * time.Second):
-		t.Error("nginx did not stop")
-		n.process.Kill()
-		<-n.exited
-	}
-}
-
 // reload makes nginx start new workers and shut the old ones down.
 func (n *nginx) reload(t *testing.T) {
 	t.Helper()
-	if err := n.process.Signal(syscall.SIGHUP); err != nil {
+	if err := n.Signal(syscall.SIGHUP); err != nil {
 		t.Error(err)
 	}
 }
@@ -181,16 +123,6 @@ func (n *nginx) write(t *testing.T, name string, content []byte) string {
 		t.Fatal(err)
 	}
 	return "http://" + n.addr + "/" + name
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // noise returns n bytes that differ from seed to seed and do not compress.
