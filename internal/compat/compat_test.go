@@ -1,5 +1,5 @@
 // Package compat tests fetch against servers that others wrote: go-httpbin,
-// and nginx where it is installed, with the decoders of others, and with lists of domains of others. Where fetch promises to do as net/http does,
+// nginx and Redis where they are installed, with the decoders of others, and with lists of domains of others. Where fetch promises to do as net/http does,
 // net/http does the same beside it and the answers are compared.
 //
 // It is a module of its own, so that its requirements are not those of fetch.

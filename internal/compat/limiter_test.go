@@ -1,3 +1,5 @@
+//go:build linux
+
 package compat
 
 import (
@@ -5,7 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os/exec"
+	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,27 +46,59 @@ func (l *fleetLimiter) WaitHost(ctx context.Context, host string) error {
 // newFleetLimiter returns a limiter with a Redis that is some time away.
 func newFleetLimiter(t *testing.T, away time.Duration, limit redis_rate.Limit) *fleetLimiter {
 	t.Helper()
-	server := miniredis.RunT(t)
+	server := startRedis(t)
 	client := redis.NewClient(&redis.Options{
-		Addr: server.Addr(), PoolSize: 16, MaxIdleConns: 16,
+		Addr: server, PoolSize: 16, MaxIdleConns: 16,
 		Dialer: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, network, address)
-			return farConn{conn, away}, err
+			return &farConn{Conn: conn, away: away}, err
 		},
 	})
 	t.Cleanup(func() { client.Close() })
 	return &fleetLimiter{redis_rate.NewLimiter(client), limit}
 }
 
-// A farConn takes some time for each message.
+// startRedis returns the address of a Redis that ends with the test: the real one where it is
+// installed, or else one in Go, which takes half a millisecond of a core for each permit.
+func startRedis(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Log("redis-server is not installed: miniredis stands in for it")
+		return miniredis.RunT(t).Addr()
+	}
+	dir := t.TempDir()
+	return startProcess(t, dir, func(addr string) *exec.Cmd {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return exec.Command(path, "--bind", host, "--port", port, "--save", "", "--appendonly", "no", "--dir", dir)
+	}).addr
+}
+
+// A farConn gives out an answer when a round trip has passed since the question, the work of
+// the server included.
 type farConn struct {
 	net.Conn
 	away time.Duration
+	sent time.Time
 }
 
-func (c farConn) Write(b []byte) (int, error) {
-	time.Sleep(c.away)
+func (c *farConn) Write(b []byte) (int, error) {
+	c.sent = time.Now()
 	return c.Conn.Write(b)
+}
+
+// Read sleeps on its thread: the timers of the runtime are late by up to a millisecond, which
+// at 5 ms is a sixth of the permits. A signal can end a sleep early.
+func (c *farConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	for due := c.sent.Add(c.away); time.Now().Before(due); {
+		rest := syscall.NsecToTimespec(int64(time.Until(due)))
+		syscall.Nanosleep(&rest, nil)
+	}
+	return n, err
 }
 
 // startsByHost is a transport that counts.
@@ -92,25 +129,44 @@ func urlsOf(n, hosts int) (urls []string) {
 // The permits of eight hosts at a time, each 5 ms away, are 1,600 a second at the most; one
 // at a time, 200. A busy machine has less, and so has a loop by hand.
 func TestRedisLimiterForEachHost(t *testing.T) {
+	// A thread that sleeps may hold a place among those that run Go: there is one for each.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(16))
 	limiter := newFleetLimiter(t, 5*time.Millisecond, redis_rate.PerSecond(100_000))
+	permitsByHand(t, limiter, 80) // makes the connections
 	urls := urlsOf(50, 20)
-	var byHand, best float64
-	for round := 0; round < 3 && best < 0.9*byHand || round == 0; round++ {
-		byHand = max(byHand, permitsByHand(t, limiter, len(urls)))
-		var starts startsByHost
-		start := time.Now()
-		get(t, urls, fetch.WithClient(&http.Client{Transport: &starts}), fetch.WithLimiter(limiter))
-		best = max(best, float64(len(urls))/time.Since(start).Seconds())
-		for host, n := range starts.count {
-			if n != 50 {
-				t.Errorf("%d requests to %s", n, host)
-			}
+	for range 10 {
+		byHand := permitsByHand(t, limiter, len(urls))
+		starts := startsOf(t, limiter, urls)
+		t.Logf("%.0f starts a second; a loop on eight goroutines gets %.0f permits", starts, byHand)
+		if starts >= wantedStarts(byHand) {
+			return
 		}
 	}
-	t.Logf("%.0f starts a second; a loop on eight goroutines gets %.0f permits", best, byHand)
-	if best < 0.8*byHand {
-		t.Errorf("%.0f starts a second; a loop on eight goroutines gets %.0f permits", best, byHand)
+	t.Error("too few starts in each round")
+}
+
+// wantedStarts returns 1,500 starts a second where the loop by hand shows that they are
+// possible, and else nine tenths of what it gets.
+func wantedStarts(byHand float64) float64 {
+	if byHand >= 1500 {
+		return 1500
 	}
+	return 0.9 * byHand
+}
+
+// startsOf returns how many starts a second the URLs get.
+func startsOf(t *testing.T, limiter *fleetLimiter, urls []string) float64 {
+	t.Helper()
+	var starts startsByHost
+	start := time.Now()
+	get(t, urls, fetch.WithClient(&http.Client{Transport: &starts}), fetch.WithLimiter(limiter))
+	took := time.Since(start)
+	for host, n := range starts.count {
+		if n != 50 {
+			t.Errorf("%d requests to %s", n, host)
+		}
+	}
+	return float64(len(urls)) / took.Seconds()
 }
 
 // permitsByHand returns how many permits a second eight goroutines get.
