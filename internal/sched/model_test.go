@@ -177,7 +177,7 @@ func (m *model) earliest() (first time.Time, ok bool) {
 // checkOrder reports why the task of lane l was not the one to start now.
 func (m *model) checkOrder(l *modelLane, started *modelTask) error {
 	over := m.comesLast(started.host)
-	standing := m.hosts[started.host].standing
+	silent, standing := m.hosts[started.host].silent, m.hosts[started.host].standing
 	for _, t := range l.waiting {
 		if t.host == started.host && t.place < started.place && !t.due.After(m.now) {
 			return fmt.Errorf("place %d of the same queue is older", t.place)
@@ -191,6 +191,10 @@ func (m *model) checkOrder(l *modelLane, started *modelTask) error {
 			switch {
 			case over && !m.comesLast(t.host):
 				return fmt.Errorf("the host has its share or is silent, and %s can start", t.host)
+			case silent && !m.hosts[t.host].silent:
+				return fmt.Errorf("the host is silent, and %s can start", t.host)
+			case !silent && m.hosts[t.host].silent:
+				continue
 			case l.doubts && standing != answering && m.hosts[t.host].standing == answering:
 				return fmt.Errorf("the lane is in doubt, and %s can start", t.host)
 			case l.doubts || l.explores || other.doubts || standing != m.hosts[t.host].standing:

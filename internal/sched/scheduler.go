@@ -7,6 +7,7 @@
 package sched
 
 import (
+	"cmp"
 	"container/list"
 	"iter"
 	"slices"
@@ -356,14 +357,31 @@ func (s *Scheduler) overShare(now time.Time) *queue {
 		if !h.room() || h.hasAsked() || h.opens(now).After(now) {
 			continue
 		}
-		if q := h.firstStartable(now); q != nil {
-			if best == nil || q.lane.served < best.lane.served ||
-				q.lane.served == best.lane.served && h.inFlight < best.host.inFlight {
-				best = q
-			}
+		if q := h.firstStartable(now); q != nil && (best == nil || q.beforeAtLast(best)) {
+			best = q
 		}
 	}
 	return best
+}
+
+// beforeAtLast reports whether q comes before other where overShare can choose.
+func (q *queue) beforeAtLast(other *queue) bool {
+	return cmp.Or(
+		cmp.Compare(q.despair(), other.despair()),
+		cmp.Compare(q.lane.served, other.lane.served),
+		cmp.Compare(q.host.inFlight, other.host.inFlight),
+	) < 0
+}
+
+// despair is the greater the less an answer can be hoped for.
+func (q *queue) despair() (n int) {
+	if q.host.silent {
+		n += 2
+	}
+	if q.host.standing != answering && q.lane.doubts() {
+		n++
+	}
+	return n
 }
 
 // advance lets time pass for hosts and delayed tasks.

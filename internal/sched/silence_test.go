@@ -131,3 +131,19 @@ func TestASlowHostThatAnswersIsNotSilent(t *testing.T) {
 		t.Error("it is never silent")
 	}
 }
+
+func TestASilentHostComesAfterOneThatHasItsShare(t *testing.T) {
+	s := New(start, Config{Slots: 4})
+	l := s.NewLane(nil)
+	for id, key := range []string{"dead", "alive", "alive", "alive"} {
+		l.Push(start, key, id)
+	}
+	tasks := startAll(s, start)
+	s.Done(at(second), tasks[1], Outcome{Verdict: Accepted})
+	now := at(20 * second)
+	l.Push(now, "dead", 4)
+	l.Push(now, "alive", 5)
+	if got := ids(startAll(s, now)); !slices.Equal(got, []int{5}) {
+		t.Errorf("%v start, want one more of the host that answers", got)
+	}
+}
