@@ -83,8 +83,11 @@
 // for the reset, without a slot, and then goes on at full speed. Others that use the same quota
 // show as less left. A reset that is further away than WithMaxRetryAfter or the deadline pauses nothing,
 // until the host refuses: then its URLs end with a [HostPausedError] that names it.
-// Before its first answer nothing is known of a host: the requests in flight by then may be more
-// than the quota.
+//
+// Before its first answer nothing is known of a host, and what is in flight by then may be more than
+// its quota. So a host without a rate of its own that could get more than 40 requests at once gets
+// ten, if more than 120 others are left for it and more than there are slots. It gets the rest when one
+// of the ten has ended, or after a second. WithMaxRetryAfter(0) turns that off, too.
 //
 // Other failures are retried after a random back-off, without holding a slot, as
 // long as the host's budget of retries lasts: see [WithRetries]. A Retry-After that

@@ -590,7 +590,7 @@ func WithBackoff(base, max time.Duration) Option {
 //
 // It is also the longest time to the reset of a quota that is waited for before the host
 // refuses; see Retries and politeness in the package comment. d must not be negative; 0 ignores
-// Retry-After and quotas. The default is one minute.
+// Retry-After and quotas, and sends unknown hosts all requests at once. The default is one minute.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return optionFunc(func(c *config) error {
 		c.maxRetryAfter = d
@@ -1030,6 +1030,9 @@ func (c *config) batches(f *Fetcher) engine.Config {
 	default:
 		e.Limits.Permits, e.Limiter = true, l
 	}
+	if c.maxRetryAfter > 0 { // or no quota is heard
+		e.Limits.InitialWindow = initialWindow
+	}
 	if c.retries > 0 {
 		e.Limits.PauseBase, e.Limits.PauseMax = c.backoffBase, c.backoffMax
 	}
@@ -1038,6 +1041,10 @@ func (c *config) batches(f *Fetcher) engine.Config {
 	}
 	return e
 }
+
+// initialWindow is as many requests as TCP begins with segments (RFC 6928), and the burst of many
+// quotas of a few requests a second.
+const initialWindow = 10
 
 // patience is how long a host may refuse everything before it is given up.
 func (c *config) patience() time.Duration {

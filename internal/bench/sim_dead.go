@@ -88,7 +88,7 @@ func (c *cemetery) inOrder() (last time.Duration) {
 // scheduled is the scheduler of fetch.
 func (c *cemetery) scheduled() (last time.Duration) {
 	start := time.Unix(0, 0)
-	s := sched.New(start, sched.Config{Slots: c.slots})
+	s := sched.New(start, sched.Config{Slots: c.slots, InitialWindow: initialWindow})
 	lane := s.NewLane(nil)
 	for url, h := range c.of {
 		lane.Push(start, c.keys[h], url)

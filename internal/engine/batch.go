@@ -96,12 +96,22 @@ func (b *batch) start() {
 	})
 }
 
+// expectUnknown says that nobody knows how many inputs come.
+func (b *batch) expectUnknown() {
+	b.engine.mu.Lock()
+	defer b.engine.mu.Unlock()
+	b.lane.Expect(time.Now(), sched.Unknown)
+}
+
 // closeInput says that no more inputs come.
 func (b *batch) closeInput() {
 	b.engine.mu.Lock()
 	defer b.engine.mu.Unlock()
 	b.phase = max(b.phase, closed)
+	now := time.Now()
+	b.lane.Expect(now, 0)
 	b.noteEndLocked()
+	b.engine.kickLocked(now)
 }
 
 // stop ends the jobs in flight, lets nothing more start, and ends the jobs that wait. The inputs

@@ -148,6 +148,7 @@ func (l *list) queue(candidates []candidate) {
 			b.busy++
 		}
 	}
+	b.lane.Expect(now, l.n-l.pushed)
 	b.engine.kickLocked(now)
 }
 

@@ -34,6 +34,8 @@ type Host struct {
 	idle     *list.Element // in sched.idle
 	rested   time.Time     // when it became idle
 
+	slowStart bool // it is in sched.slowStarts
+
 	throttle  throttle
 	allowance *allowance // nil: the host has told no quota
 	started   int        // requests so far
@@ -125,7 +127,8 @@ func (h *Host) atShare() bool {
 
 // opens returns the first instant, now or later, at which time allows a start.
 func (h *Host) opens(now time.Time) time.Time {
-	return later(h.bucket.opens(now), later(h.throttle.opens(), h.allowance.opens(h.inFlight, h.taken)))
+	at := later(h.bucket.opens(now), h.throttle.opens())
+	return later(at, later(h.allowance.opens(h.inFlight, h.taken), h.slowStartEnds()))
 }
 
 func later(a, b time.Time) time.Time {
@@ -246,6 +249,7 @@ func (h *Host) start(now time.Time) (allowed bool) {
 	if h.inFlight++; h.inFlight == 1 {
 		h.await(now)
 	}
+	h.beginSlowStart()
 	h.bucket.take(now)
 	h.throttle.start(now, h.inFlight)
 	if h.limit == 0 && h.inFlight == h.sched.share {
@@ -260,6 +264,7 @@ func (h *Host) finish(now time.Time, t Task, o Outcome) {
 		h.sched.removeFull(h)
 	}
 	h.inFlight--
+	h.endSlowStart()
 	h.sample(now.Sub(t.Started))
 	h.prospects.sample(now.Sub(t.Started), o)
 	h.hearQuota(now, t, o)

@@ -32,6 +32,8 @@ type Lane struct {
 	exploring bool // no head has been answered
 	heads     int  // in flight: oldest tasks of new hosts
 
+	coming int // tasks that are still to be pushed
+
 	last int // the greatest place so far
 
 	closed bool // by Drop
@@ -146,6 +148,7 @@ func (l *Lane) unshelve(now time.Time) {
 // Between calls the scheduler can be used.
 func (l *Lane) Drop(now time.Time, n int) (more bool) {
 	l.closed = true
+	l.Expect(now, 0)
 	l.sched.lanes.remove(&l.turn)
 	for key, q := range l.queues {
 		if n == 0 {

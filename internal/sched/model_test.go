@@ -24,6 +24,7 @@ type model struct {
 	hosts   map[string]*modelHost
 	lanes   []*modelLane
 	virtual int
+	met     time.Time // the end of all slow starts
 }
 
 type modelHost struct {
@@ -33,7 +34,8 @@ type modelHost struct {
 	throttle throttle // by look, as are the two below
 	silent   bool
 	standing standing
-	paced    bool // ever
+	met      time.Time // the end of its slow start
+	paced    bool      // ever
 }
 
 type modelLane struct {
@@ -113,24 +115,29 @@ func (m *model) opens(l *modelLane, t *modelTask) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	at := m.bucket.opensAt()
-	for _, other := range []time.Time{h.bucket.opensAt(), h.throttle.opens(), t.due} {
-		if other.After(at) {
-			at = other
-		}
+	for _, other := range []time.Time{h.bucket.opensAt(), h.throttle.opens(), h.met, t.due} {
+		at = later(at, other)
+	}
+	if m.comesLast(t.host) {
+		at = later(at, m.met)
 	}
 	return at, true
 }
 
 // look takes note of the throttles, which a start changes.
 func (m *model) look() {
-	m.s.advance(m.now)
+	m.s.Startable(m.now) // lets time pass, and parks what is in its slow start
 	for _, l := range m.lanes {
 		l.doubts, l.explores = l.lane.doubts(), l.lane.exploring
 	}
+	m.met = time.Time{}
 	for key, h := range m.hosts {
-		h.throttle, h.silent, h.standing = throttle{}, false, unheard
+		h.throttle, h.silent, h.standing, h.met = throttle{}, false, unheard, time.Time{}
 		if known := m.s.hosts[key]; known != nil {
-			h.throttle, h.silent, h.standing = known.throttle, known.silent, known.standing
+			h.throttle, h.silent, h.standing, h.met = known.throttle, known.silent, known.standing, known.slowStartEnds()
+			if known.opening.queued() {
+				m.met = later(m.met, h.met)
+			}
 			if known.throttle.lesson != nil {
 				lesson := *known.throttle.lesson
 				h.throttle.lesson = &lesson
@@ -245,6 +252,8 @@ func newGame(t testing.TB, choose func(n int) int) *game {
 		Burst:   r.Burst,
 		Permits: choose(4) == 0,
 		Host:    gameLimits[choose(len(gameLimits))],
+
+		InitialWindow: max(0, choose(4)-1),
 	}
 	if choose(2) == 0 {
 		config.PauseBase, config.PauseMax = 20*time.Millisecond, time.Second
@@ -333,7 +342,11 @@ func (g *game) step() {
 	case 11, 12:
 		g.wait()
 	case 13:
-		g.hold()
+		if g.choose(2) == 0 {
+			g.expect()
+		} else {
+			g.hold()
+		}
 	case 14:
 		if g.m.needPermits {
 			g.permit()
@@ -533,6 +546,12 @@ func (g *game) hold() {
 	l.lane.Hold(g.m.now, l.exempt)
 }
 
+func (g *game) expect() {
+	l, n := g.lane(), []int{0, 10, Unknown}[g.choose(3)]
+	g.note("expect %d of lane %v", n, l.lane.Owner)
+	l.lane.Expect(g.m.now, n)
+}
+
 func (g *game) permit() {
 	g.note("permit")
 	g.s.Permit()
@@ -636,7 +655,7 @@ func (g *game) checkNext() {
 	}
 	for _, l := range m.lanes {
 		for _, t := range l.waiting {
-			if near(t.due) || near(m.hosts[t.host].bucket.opensAt()) || near(m.hosts[t.host].throttle.opens()) {
+			if near(t.due) || near(m.hosts[t.host].bucket.opensAt()) || near(m.hosts[t.host].throttle.opens()) || near(m.hosts[t.host].met) {
 				return
 			}
 		}
@@ -700,7 +719,7 @@ func (g *game) finish() {
 	g.s.Done(g.m.now, task, Outcome{})
 	g.m.now = g.m.now.Add(maxIdle + time.Minute)
 	g.s.rest(g.s.wake("last"), g.m.now)
-	if s := g.s; len(s.hosts)+s.idle.Len()+s.lanes.len()+s.open.len()+s.opening.len()+s.delayed.len()+len(s.full)+s.inFlight > 0 {
+	if s := g.s; len(s.hosts)+s.idle.Len()+s.lanes.len()+s.open.len()+s.opening.len()+s.delayed.len()+len(s.full)+len(s.slowStarts)+s.inFlight > 0 {
 		g.fail("left behind: %+v", s)
 	}
 }
@@ -838,24 +857,29 @@ func consistent(s *Scheduler, now time.Time, lanes []*Lane, flying []Task) error
 		}
 		expect(silent == l.silent, "silent hosts hold", silent, "slots of lane", l.Owner, "not", l.silent)
 	}
-	full, hushed := 0, 0
+	full, hushed, slowStarts := 0, 0, 0
 	for h, sum := range hosts {
 		if h.silent {
 			hushed++
 		}
+		if h.slowStart {
+			slowStarts++
+			expect(h.timed == 0 && h.inFlight >= s.config.InitialWindow, "host", h.key, "is in its slow start")
+		}
 		expect(h.silent == slices.Contains(s.hushed, h), "host", h.key, "is silent:", h.silent)
+		expect(h.slowStart == slices.Contains(s.slowStarts, h), "host", h.key, "is in its slow start:", h.slowStart)
 		expect((h.inFlight > 0 && !h.silent) == h.expected.queued(), "of host", h.key, "an answer is expected:", h.expected.queued())
 		heapOK(&h.parked, expect)
 		expect(!h.open.queued() || !h.opening.queued(), "host", h.key, "is both open and opening")
 		for _, e := range h.parked.entries {
-			expect(queues[e.item.value] && e.item.value.host == h, "a stranger is parked at", h.key)
+			expect(queues[e.item.value] && e.item.value.host == h, "another's queue is parked at", h.key)
 		}
 		expect(h.inFlight == sum.inFlight && h.queues == sum.queues && h.parked.len() == sum.parked,
 			"host", h.key, "has", h.inFlight, h.queues, h.parked.len(), "but should have", *sum)
 		linked := 0
 		for l := range h.Lanes() {
 			linked++
-			expect(slices.Contains(lanes, l), "a stranger among the lanes of", h.key)
+			expect(slices.Contains(lanes, l), "another's lane is among those of", h.key)
 		}
 		expect(linked == h.queues, "host", h.key, "has", h.queues, "queues, but", linked, "in its list")
 		expect((h.idle != nil) == (h.queues == 0), "host", h.key, "is idle with queues, or not without")
@@ -875,7 +899,7 @@ func consistent(s *Scheduler, now time.Time, lanes []*Lane, flying []Task) error
 		}
 		expect(!waits || at.After(now) || h.atShare() || h.silent || h.open.queued() || h.opening.queued(), "host", h.key, "can start, but nobody is told")
 	}
-	expect(full == len(s.full) && hushed == len(s.hushed), "full or hushed")
+	expect(full == len(s.full) && hushed == len(s.hushed) && slowStarts == len(s.slowStarts), "full, hushed or in their slow start")
 	expect(s.idle.Len() <= len(s.hosts), "idle")
 	if errs != nil {
 		return fmt.Errorf("%s", fmt.Sprintln(errs...))

@@ -218,6 +218,9 @@ func (q *queue) settle(now time.Time) {
 		q.host.park(q)
 		q.host.settle(now)
 	case q.parked.queued():
+		if q.host.slowStart {
+			q.host.settle(now) // fewer tasks can be too few for a slow start
+		}
 	case q.shelved.queued():
 		q.lane.shelf.put(q.oldest(), &q.shelved)
 		q.lane.unshelve(now)

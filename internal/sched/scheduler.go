@@ -34,6 +34,9 @@ type Config struct {
 	// PauseBase and PauseMax are the first and the longest pause of a host that throttles
 	// without saying for how long. A PauseMax of 0 is none.
 	PauseBase, PauseMax time.Duration
+	// InitialWindow is how many requests a host has in flight before anything is known of it, if
+	// it could have far more; 0 is no such limit.
+	InitialWindow int
 	// Host has the limits of hosts that are not introduced.
 	Host Limits
 }
@@ -48,15 +51,16 @@ type Scheduler struct {
 	bucket   *bucket
 	permits  int
 
-	hosts   map[string]*Host
-	lanes   heap[uint64, *Lane] // that have a ready queue, by virtual time
-	virtual uint64              // that of the lane served last
-	opening heap[int64, *Host]  // that only wait for an instant
-	open    heap[uint64, *Host] // that admit a request and have parked queues, by their first
-	made    uint64              // lanes so far
-	delayed heap[int64, *queue] // that have delayed tasks, by the first
-	granted []*Host             // that have a permit of their own: a handful
-	full    []*Host             // that have at least their share, half the slots: a handful
+	hosts      map[string]*Host
+	lanes      heap[uint64, *Lane] // that have a ready queue, by virtual time
+	virtual    uint64              // that of the lane served last
+	opening    heap[int64, *Host]  // that only wait for an instant
+	open       heap[uint64, *Host] // that admit a request and have parked queues, by their first
+	made       uint64              // lanes so far
+	delayed    heap[int64, *queue] // that have delayed tasks, by the first
+	slowStarts []*Host             // that are in their slow start: at most one for each initial window of slots
+	granted    []*Host             // that have a permit of their own: a handful
+	full       []*Host             // that have at least their share, half the slots: a handful
 
 	firsts  firstMean
 	usual   usual
@@ -350,8 +354,11 @@ func (s *Scheduler) last() iter.Seq[*Host] {
 }
 
 // overShare returns a queue of a host that has its share already, or is silent. It is
-// asked only when no other host can start a request.
+// asked only when no other host can start a request. One that is in its slow start will soon.
 func (s *Scheduler) overShare(now time.Time) *queue {
+	if s.slowStartsWait() {
+		return nil
+	}
 	var best *queue
 	for h := range s.last() {
 		if !h.room() || h.hasAsked() || h.opens(now).After(now) {

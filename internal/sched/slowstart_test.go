@@ -1,0 +1,152 @@
+package sched
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// newcomer returns a scheduler with 64 slots and so many tasks of an unknown host, of which the
+// first have started.
+func newcomer(tasks int, change func(c *Config)) (*Scheduler, *Lane, []Task) {
+	config := Config{Slots: 64, InitialWindow: 10}
+	if change != nil {
+		change(&config)
+	}
+	s := New(start, config)
+	l := s.NewLane(nil)
+	for id := range tasks {
+		l.Push(start, "new", id)
+	}
+	return s, l, startAll(s, start)
+}
+
+func TestWhoSlowStarts(t *testing.T) {
+	for name, c := range map[string]struct {
+		tasks  int
+		change func(c *Config)
+		want   int
+	}{
+		"much to do":           {500, nil, 10},
+		"just enough":          {10 + 121, nil, 10},
+		"not enough":           {10 + 120, nil, 64},
+		"fewer than the slots": {300, func(c *Config) { c.Slots = 300 }, 300},
+		"more than the slots":  {311, func(c *Config) { c.Slots = 300 }, 10},
+		"no crowd":             {500, func(c *Config) { c.Slots = 40 }, 40},
+		"just a crowd":         {500, func(c *Config) { c.Slots = 41 }, 10},
+		"a limit, no crowd":    {500, func(c *Config) { c.Host.Concurrency = 40 }, 40},
+		"a limit and a crowd":  {500, func(c *Config) { c.Host.Concurrency = 41 }, 10},
+		"a rate":               {500, func(c *Config) { c.Host.Rate, c.Host.Burst = 1, 50 }, 50},
+		"turned off":           {500, func(c *Config) { c.InitialWindow = 0 }, 64},
+	} {
+		if _, _, tasks := newcomer(c.tasks, c.change); len(tasks) != c.want {
+			t.Errorf("%s: %d start, want %d", name, len(tasks), c.want)
+		}
+	}
+}
+
+func TestSlowStartEndsWithTheFirstRequest(t *testing.T) {
+	for _, o := range []Outcome{{Verdict: Accepted}, {}, {Answered: true}} {
+		s, _, tasks := newcomer(500, nil)
+		now := at(500 * time.Millisecond)
+		s.Done(now, tasks[3], o)
+		if n := len(startAll(s, now)); n != 64-9 {
+			t.Errorf("after %+v %d more start", o, n)
+		}
+		if len(s.slowStarts) > 0 {
+			t.Error("the slow start goes on")
+		}
+	}
+}
+
+func TestSlowStartEndsAfterASecond(t *testing.T) {
+	s, _, _ := newcomer(500, nil)
+	if next, ok := s.Next(start); !ok || next != at(second) {
+		t.Fatalf("Next is %v, %v", next.Sub(start), ok)
+	}
+	if n := len(startAll(s, at(second-1))); n != 0 {
+		t.Errorf("%d start before", n)
+	}
+	if n := len(startAll(s, at(second))); n != 54 {
+		t.Errorf("%d start then", n)
+	}
+}
+
+// A host is slow to start for what is to come, too, and goes on when that turns out not to be enough.
+func TestSlowStartForTasksToCome(t *testing.T) {
+	s := New(start, Config{Slots: 64, InitialWindow: 10})
+	l := s.NewLane(nil)
+	l.Expect(start, Unknown)
+	for id := range 30 {
+		l.Push(start, "new", id)
+	}
+	if n := len(startAll(s, start)); n != 10 {
+		t.Errorf("%d start", n)
+	}
+	l.Expect(start, 101)
+	if n := len(startAll(s, start)); n != 0 {
+		t.Errorf("of 20 and 101 %d start", n)
+	}
+	l.Expect(start, 100)
+	if n := len(startAll(s, start)); n != 20 {
+		t.Errorf("of 20 and 100 %d start", n)
+	}
+}
+
+func TestSlowStartEndsWhenTheTasksAreGone(t *testing.T) {
+	s, l, _ := newcomer(10+121, nil)
+	if !l.Cancel(start, "new", 100, l.Era(), false) {
+		t.Fatal("not cancelled")
+	}
+	if n := len(startAll(s, start)); n != 54 {
+		t.Errorf("%d start", n)
+	}
+	s, l, _ = newcomer(500, nil)
+	other := s.NewLane(nil)
+	for id := range 20 {
+		other.Push(start, "new", id)
+	}
+	for l.Drop(start, 1) {
+	}
+	if n := len(startAll(s, start)); n != 20 {
+		t.Errorf("%d of another lane start", n)
+	}
+}
+
+// The slots that a slow start leaves are for others, but not for more than a host's share.
+func TestOthersUseTheSlotsOfASlowStart(t *testing.T) {
+	s, l, _ := newcomer(500, nil)
+	for id := 500; id < 620; id++ {
+		l.Push(start, "small", id)
+	}
+	for id := 620; id < 625; id++ {
+		l.Push(start, fmt.Sprint("tiny", id), id)
+	}
+	started := map[string]int{}
+	for _, task := range startAll(s, start) {
+		started[task.Host().Key()]++
+	}
+	if started["small"] != 32 || len(started) != 6 {
+		t.Errorf("%v start", started)
+	}
+	now := at(second)
+	for range startAll(s, now) {
+	}
+	if s.InFlight() != 64 {
+		t.Errorf("%d are in flight after the slow start", s.InFlight())
+	}
+}
+
+// What is known of a host is known although nothing of it was heard here.
+func TestAHostThatIsKnownFromElsewhereStartsAtOnce(t *testing.T) {
+	s := New(start, Config{Slots: 64, InitialWindow: 10})
+	l := s.NewLane(nil)
+	l.Push(start, "known", 0)
+	s.Resume(start, "known", State{Quota: Quota{Left: 60, Size: 60}, Reset: at(time.Minute)})
+	for id := 1; id < 500; id++ {
+		l.Push(start, "known", id)
+	}
+	if n := len(startAll(s, start)); n != 60 {
+		t.Errorf("of 60 that are left %d start", n)
+	}
+}
