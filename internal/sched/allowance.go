@@ -36,6 +36,8 @@ type allowance struct {
 	latest  time.Time     // the last start
 	reset   time.Time     // zero: least is a guess
 	period  time.Duration // the longest time to a reset that was told
+	renewed time.Time     // the last reset that has come; zero: there was none
+	whole   time.Time     // when a bucket that has been full then would be full again, but for starts of others
 	advice  bool          // the reset is too far away to wait for
 
 	// A whole quota is a bad guess if others use the quota too. After a refusal of a start that
@@ -94,6 +96,7 @@ func (a *allowance) renew(now time.Time, started, inFlight int) {
 		a.least = 1
 	}
 	a.count(started, inFlight)
+	a.renewed, a.whole = a.reset, a.reset
 	a.reset, a.advice = time.Time{}, false
 	a.trusting, a.excused = !a.doubted, 0
 }
@@ -112,6 +115,7 @@ func (a *allowance) start(now time.Time, started, inFlight int) (allowed bool) {
 		a.count(started, inFlight) // they have hung for long enough
 	}
 	a.latest = now
+	a.whole = later(a.whole, now).Add(a.period / time.Duration(max(1, a.size)))
 	return a.left(inFlight) > 0
 }
 
@@ -140,6 +144,11 @@ func (a *allowance) finish(now time.Time, t Task, o Outcome, started, inFlight i
 // not matter that the answer takes its time; where it is brief much of it would be lost.
 const brief = 2 * time.Second
 
+// restored returns when the quota is whole again by the times of the starts, if nobody else uses it. A
+// reset that is told in whole seconds, as of the last of them, can be later: much of a second is lost
+// each time then. It holds for a bucket that is filled steadily, and for windows as long as the period.
+func (a *allowance) restored() time.Time { return later(a.whole, a.renewed.Add(a.period)) }
+
 // tell takes note of a quota.
 func (a *allowance) tell(now time.Time, t Task, q Quota, started int) {
 	reset := now.Add(q.Reset)
@@ -147,7 +156,11 @@ func (a *allowance) tell(now time.Time, t Task, q Quota, started int) {
 	if early {
 		took := now.Sub(t.Started)
 		underway := min(max(took/10, 5*time.Millisecond), took)
-		reset = later(t.Started.Add(underway+q.Reset), now.Add(1))
+		reset = t.Started.Add(underway + q.Reset)
+		if own := a.restored().Add(underway); q.Left == 0 && !a.renewed.IsZero() && own.Before(reset) {
+			reset = own
+		}
+		reset = later(reset, now.Add(1))
 	}
 	switch {
 	case t.number > a.round:

@@ -264,3 +264,57 @@ func TestABriefResetIsCountedFromTheStart(t *testing.T) {
 	}
 	h.opensAfter(time.Second)
 }
+
+// A reset that is told in whole seconds is as of the last start, which can be much later than the
+// first. With the times of all starts it is known better.
+func TestABriefQuotaIsWholeByTheTimesOfItsStarts(t *testing.T) {
+	const answer = 100 * time.Millisecond
+	h := newTeller(t, 5, 100)
+	half := func(left int, took time.Duration) {
+		t.Helper()
+		h.starts(5)
+		h.now = h.now.Add(took)
+		for range 5 {
+			h.tells(left, 10, time.Second)
+		}
+	}
+	half(5, answer)
+	half(0, answer)
+	h.opensAfter(910 * time.Millisecond) // as told: when it was whole is not known
+	half(5, answer)
+	half(0, answer)
+	h.opensAfter(810 * time.Millisecond) // a second after the first five
+	half(5, 700*time.Millisecond)
+	half(0, answer)
+	h.opensAfter(410 * time.Millisecond) // half a second after the other five: it was full before
+	half(5, answer)
+	half(0, answer)
+	h.starts(0)
+}
+
+// Once that was too early, resets are as they are told.
+func TestAQuotaThatOthersUseIsWholeWhenItIsTold(t *testing.T) {
+	h := newTeller(t, 5, 100)
+	half := func(left int) {
+		t.Helper()
+		h.starts(5)
+		h.now = h.now.Add(100 * time.Millisecond)
+		for range 5 {
+			h.tells(left, 10, time.Second)
+		}
+	}
+	half(5)
+	half(0)
+	h.opensAfter(910 * time.Millisecond)
+	half(5)
+	half(0)
+	h.opensAfter(810 * time.Millisecond)
+	h.starts(5)
+	for range 5 {
+		h.answer(Outcome{Verdict: Throttled, Pause: time.Second, Quota: Quota{0, 10, time.Second}})
+	}
+	h.opensAfter(time.Second)
+	half(5)
+	half(0)
+	h.opensAfter(time.Second)
+}

@@ -143,9 +143,6 @@ func TestAQuotaThatIsToldIsObeyed(t *testing.T) {
 					took := time.Since(start)
 					t.Logf("%d refused, %.3f of the bound", host.refused, took.Seconds()/49)
 					bound := 49 * time.Second * 102 / 100
-					if c.back > 5*ms && slots == 5 {
-						bound = 49 * time.Second * 106 / 100 // until the ten have gone, part of each second is over
-					}
 					if host.refused > c.most || host.served < 500 || took > bound {
 						t.Errorf("%d served, %d refused in %v; want at most %d in %v", host.served, host.refused, took, c.most, bound)
 					}
