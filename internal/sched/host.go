@@ -128,6 +128,9 @@ func (h *Host) atShare() bool {
 // opens returns the first instant, now or later, at which time allows a start.
 func (h *Host) opens(now time.Time) time.Time {
 	at := later(h.bucket.opens(now), h.throttle.opens())
+	if h.allowance == nil && !h.slowStart {
+		return at // as nearly always
+	}
 	return later(at, later(h.allowance.opens(h.inFlight, h.taken), h.slowStartEnds()))
 }
 
@@ -265,11 +268,12 @@ func (h *Host) finish(now time.Time, t Task, o Outcome) {
 	}
 	h.inFlight--
 	h.endSlowStart()
-	h.sample(now.Sub(t.Started))
-	h.prospects.sample(now.Sub(t.Started), o)
+	took := now.Sub(t.Started)
+	h.sample(took)
+	h.prospects.sample(took, o)
 	h.hearQuota(now, t, o)
 	h.throttle.finish(now, h, t, o)
-	h.hear(now, t, o.answered())
+	h.hear(now, took, o.answered())
 }
 
 // matters reports whether forgetting the host would change what may start.

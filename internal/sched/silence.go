@@ -117,10 +117,9 @@ func (h *Host) rerank(now time.Time) {
 	h.settle(now)
 }
 
-// hear takes note of the end of a request, which may have been an answer.
-func (h *Host) hear(now time.Time, t Task, answered bool) {
+// hear takes note of the end of a request that took so long, which may have been an answer.
+func (h *Host) hear(now time.Time, took time.Duration, answered bool) {
 	s, before := h.sched, h.standing
-	took := now.Sub(t.Started)
 	longest, known := s.usual.longest()
 	switch {
 	case answered:
