@@ -42,7 +42,8 @@
 //
 // Nor do many dead hosts. When hosts that have not answered for ten times as long as answers
 // usually take hold half the slots, then neither they nor new hosts get more while a host that
-// answers has something to do. The dead and the new get all slots that are not used otherwise.
+// answers has something to do. The dead and the new get all slots that are not used otherwise, or
+// are kept for a host of which nothing is known yet: see Retries and politeness.
 //
 // Batches that run on one Fetcher at the same time take turns. Within a batch
 // the oldest URL goes first, with two exceptions. If the limits and the response times of a host
@@ -84,10 +85,13 @@
 // show as less left. A reset that is further away than WithMaxRetryAfter or the deadline pauses nothing,
 // until the host refuses: then its URLs end with a [HostPausedError] that names it.
 //
-// Before its first answer nothing is known of a host, and what is in flight by then may be more than
-// its quota. So a host without a rate of its own that could get more than 40 requests at once gets
-// ten, if more than 120 others are left for it and more than there are slots. It gets the rest when one
-// of the ten has ended, or after a second. WithMaxRetryAfter(0) turns that off, too.
+// Before the first answer of a host nothing is known of it, and what is in flight by then may be more
+// than its quota. So a host that may have more than 40 requests in flight begins with ten. The
+// rest follow when one of the ten has ended, well or badly, or one second after the first. That is so only
+// while more than 120 other URLs wait for the host, and more than [WithConcurrency]; the input of a [Stream]
+// that has not ended counts as that many. Hosts with a rate, or whose quota is known, do not
+// begin so, and those of more than 120 requests not again, unless they are idle for ten minutes.
+// WithMaxRetryAfter(0) turns this off as well.
 //
 // Other failures are retried after a random back-off, without holding a slot, as
 // long as the host's budget of retries lasts: see [WithRetries]. A Retry-After that

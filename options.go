@@ -394,7 +394,8 @@ func WithConcurrency(n int) Option {
 
 // WithHostConcurrency limits the requests in flight to each host to n, which
 // must not be negative. The default, 0, is no number but a share: no more than half the slots while
-// another host has a request that can start, all of them otherwise. A host is
+// another host has a request that can start, all of them otherwise. A host of which nothing is
+// known may begin with ten: see Retries and politeness in the package comment. A host is
 // a key as [WithHostLimits] gets it; redirects count for the host they lead to.
 func WithHostConcurrency(n int) Option {
 	return optionFunc(func(c *config) error {
@@ -590,7 +591,7 @@ func WithBackoff(base, max time.Duration) Option {
 //
 // It is also the longest time to the reset of a quota that is waited for before the host
 // refuses; see Retries and politeness in the package comment. d must not be negative; 0 ignores
-// Retry-After and quotas, and sends unknown hosts all requests at once. The default is one minute.
+// Retry-After and quotas, so that no host is begun with ten requests either. The default is one minute.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return optionFunc(func(c *config) error {
 		c.maxRetryAfter = d
@@ -1031,7 +1032,7 @@ func (c *config) batches(f *Fetcher) engine.Config {
 		e.Limits.Permits, e.Limiter = true, l
 	}
 	if c.maxRetryAfter > 0 { // or no quota is heard
-		e.Limits.InitialWindow = initialWindow
+		e.Limits.InitialWindow = sched.DefaultInitialWindow
 	}
 	if c.retries > 0 {
 		e.Limits.PauseBase, e.Limits.PauseMax = c.backoffBase, c.backoffMax
@@ -1041,10 +1042,6 @@ func (c *config) batches(f *Fetcher) engine.Config {
 	}
 	return e
 }
-
-// initialWindow is as many requests as TCP begins with segments (RFC 6928), and the burst of many
-// quotas of a few requests a second.
-const initialWindow = 10
 
 // patience is how long a host may refuse everything before it is given up.
 func (c *config) patience() time.Duration {

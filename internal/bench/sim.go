@@ -12,9 +12,6 @@ import (
 // A simulation needs no network and no clock: time is a number that moves on to the next
 // event. It shows what only the order of requests decides.
 
-// initialWindow is that of fetch.
-const initialWindow = 10
-
 // simulate prints how near each policy comes to the lower bound, what the scheduler of
 // fetch costs at scale, and how it treats hosts that refuse, or are dead.
 func simulate(out io.Writer, urls int) {

@@ -89,7 +89,7 @@ func (c *cemetery) inOrder() (last time.Duration) {
 // scheduled is the scheduler of fetch.
 func (c *cemetery) scheduled() (last time.Duration) {
 	start := time.Unix(0, 0)
-	s := sched.New(start, sched.Config{Slots: c.slots, InitialWindow: initialWindow})
+	s := sched.New(start, sched.Config{Slots: c.slots, InitialWindow: sched.DefaultInitialWindow})
 	lane := s.NewLane(nil)
 	for url, h := range c.of {
 		lane.Push(start, c.keys[h], url)

@@ -114,7 +114,7 @@ func (o *oldest) next() int { return heap.Pop(&o.waiting).(ending).host }
 // scheduled is the scheduler of fetch.
 func scheduled(l *load, slots, limit int) time.Duration {
 	start := time.Unix(0, 0)
-	s := sched.New(start, sched.Config{Slots: slots, InitialWindow: initialWindow, Host: sched.Limits{Concurrency: limit}})
+	s := sched.New(start, sched.Config{Slots: slots, InitialWindow: sched.DefaultInitialWindow, Host: sched.Limits{Concurrency: limit}})
 	lane := s.NewLane(nil)
 	for i, h := range l.of {
 		lane.Push(start, l.keys[h], i)

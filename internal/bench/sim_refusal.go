@@ -67,7 +67,7 @@ func quotaOf(server *rate.Limiter, now time.Time) sched.Quota {
 // hostObeyed is the scheduler of fetch with retries on.
 func hostObeyed(slots int, tells telling) (r refused) {
 	start := time.Unix(0, 0)
-	s := sched.New(start, sched.Config{Slots: slots, InitialWindow: initialWindow, PauseBase: 200 * time.Millisecond, PauseMax: 10 * time.Second})
+	s := sched.New(start, sched.Config{Slots: slots, InitialWindow: sched.DefaultInitialWindow, PauseBase: 200 * time.Millisecond, PauseMax: 10 * time.Second})
 	server := rate.NewLimiter(refusalRate, refusalRate)
 	lane, attempts := s.NewLane(nil), make([]int, refusalURLs)
 	for i := range refusalURLs {

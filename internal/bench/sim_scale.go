@@ -17,7 +17,7 @@ func scale(urls, hosts int) scaled {
 	}
 	before := liveBytes()
 	start := time.Unix(0, 0)
-	s := sched.New(start, sched.Config{Slots: 64, InitialWindow: initialWindow, Host: sched.Limits{Concurrency: 2}})
+	s := sched.New(start, sched.Config{Slots: 64, InitialWindow: sched.DefaultInitialWindow, Host: sched.Limits{Concurrency: 2}})
 	lane := s.NewLane(nil)
 	began := time.Now()
 	for i := range urls {

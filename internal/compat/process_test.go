@@ -77,7 +77,7 @@ func (p *process) accepts() bool {
 	return false
 }
 
-// stop ends the process by its id.
+// stop ends the process, and kills it if it has not ended after ten seconds.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	p.Signal(syscall.SIGTERM)

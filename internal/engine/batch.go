@@ -88,6 +88,7 @@ func (b *batch) start() {
 	b.engine.mu.Lock()
 	b.engine.enterLocked()
 	b.lane = b.engine.sched.NewLane(b)
+	b.lane.Expect(b.started, true)
 	b.engine.mu.Unlock()
 	b.watching.Add(1)
 	b.unwatch = context.AfterFunc(b.caller, func() {
@@ -96,20 +97,13 @@ func (b *batch) start() {
 	})
 }
 
-// expectUnknown says that nobody knows how many inputs come.
-func (b *batch) expectUnknown() {
-	b.engine.mu.Lock()
-	defer b.engine.mu.Unlock()
-	b.lane.Expect(time.Now(), sched.Unknown)
-}
-
 // closeInput says that no more inputs come.
 func (b *batch) closeInput() {
 	b.engine.mu.Lock()
 	defer b.engine.mu.Unlock()
 	b.phase = max(b.phase, closed)
 	now := time.Now()
-	b.lane.Expect(now, 0)
+	b.lane.Expect(now, false)
 	b.noteEndLocked()
 	b.engine.kickLocked(now)
 }

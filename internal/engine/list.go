@@ -148,7 +148,7 @@ func (l *list) queue(candidates []candidate) {
 			b.busy++
 		}
 	}
-	b.lane.Expect(now, l.n-l.pushed)
+	b.lane.Expect(now, l.pushed < l.n)
 	b.engine.kickLocked(now)
 }
 

@@ -37,7 +37,7 @@ type allowance struct {
 	reset   time.Time     // zero: least is a guess
 	period  time.Duration // the longest time to a reset that was told
 	renewed time.Time     // the last reset that has come; zero: there was none
-	whole   time.Time     // when a bucket that has been full then would be full again, but for starts of others
+	whole   time.Time     // when a bucket that was full at renewed is full again after the starts since
 	advice  bool          // the reset is too far away to wait for
 
 	// A whole quota is a bad guess if others use the quota too. After a refusal of a start that
@@ -144,9 +144,9 @@ func (a *allowance) finish(now time.Time, t Task, o Outcome, started, inFlight i
 // not matter that the answer takes its time; where it is brief much of it would be lost.
 const brief = 2 * time.Second
 
-// restored returns when the quota is whole again by the times of the starts, if nobody else uses it. A
-// reset that is told in whole seconds, as of the last of them, can be later: much of a second is lost
-// each time then. It holds for a bucket that is filled steadily, and for windows as long as the period.
+// restored returns when the quota is whole again by the times of its starts. A reset in whole seconds
+// is as of the last start, and late by up to a second, of which these know better: a bucket fills from the
+// first of them on. A window that others use too ends a period after the last, though.
 func (a *allowance) restored() time.Time { return later(a.whole, a.renewed.Add(a.period)) }
 
 // tell takes note of a quota.
@@ -157,6 +157,7 @@ func (a *allowance) tell(now time.Time, t Task, q Quota, started int) {
 		took := now.Sub(t.Started)
 		underway := min(max(took/10, 5*time.Millisecond), took)
 		reset = t.Started.Add(underway + q.Reset)
+		// With something left answers out of order would have it renewed too early.
 		if own := a.restored().Add(underway); q.Left == 0 && !a.renewed.IsZero() && own.Before(reset) {
 			reset = own
 		}

@@ -292,6 +292,19 @@ func TestABriefQuotaIsWholeByTheTimesOfItsStarts(t *testing.T) {
 	h.starts(0)
 }
 
+// Of a window of a second that others use too, few starts are ours.
+func TestABriefWindowThatOthersUseEndsWhenItIsTold(t *testing.T) {
+	h := newTeller(t, 5, 100)
+	for range 2 {
+		h.starts(5)
+		h.now = h.now.Add(100 * time.Millisecond)
+		for range 5 {
+			h.tells(0, 10, time.Second)
+		}
+		h.opensAfter(910 * time.Millisecond)
+	}
+}
+
 // Once that was too early, resets are as they are told.
 func TestAQuotaThatOthersUseIsWholeWhenItIsTold(t *testing.T) {
 	h := newTeller(t, 5, 100)

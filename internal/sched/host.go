@@ -129,7 +129,7 @@ func (h *Host) atShare() bool {
 func (h *Host) opens(now time.Time) time.Time {
 	at := later(h.bucket.opens(now), h.throttle.opens())
 	if h.allowance == nil && !h.slowStart {
-		return at // as nearly always
+		return at // the common case, in the hot path
 	}
 	return later(at, later(h.allowance.opens(h.inFlight, h.taken), h.slowStartEnds()))
 }
@@ -279,7 +279,7 @@ func (h *Host) finish(now time.Time, t Task, o Outcome) {
 // matters reports whether forgetting the host would change what may start.
 func (h *Host) matters(now time.Time) bool {
 	return !h.bucket.full(now) || h.throttle.matters() || h.throttle.until.After(now) ||
-		h.allowance.matters(now, h.sched.slots) || h.Memory != nil && h.Memory.Matters(now)
+		h.allowance.matters(now, h.sched.slots) || h.familiar() || h.Memory != nil && h.Memory.Matters(now)
 }
 
 // most is the number of requests in flight that limits and slots allow.

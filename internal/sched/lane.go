@@ -32,7 +32,7 @@ type Lane struct {
 	exploring bool // no head has been answered
 	heads     int  // in flight: oldest tasks of new hosts
 
-	coming int // tasks that are still to be pushed
+	growing bool // more tasks are to be pushed
 
 	last int // the greatest place so far
 
@@ -148,7 +148,6 @@ func (l *Lane) unshelve(now time.Time) {
 // Between calls the scheduler can be used.
 func (l *Lane) Drop(now time.Time, n int) (more bool) {
 	l.closed = true
-	l.Expect(now, 0)
 	l.sched.lanes.remove(&l.turn)
 	for key, q := range l.queues {
 		if n == 0 {
@@ -179,6 +178,9 @@ func (l *Lane) drop(q *queue, now time.Time) {
 		delete(l.queues, q.host.key)
 	}
 	q.host.part(q)
+	if q.host.slowStart {
+		q.host.settle(now) // it may have been for this lane only
+	}
 	l.sched.rest(q.host, now)
 }
 

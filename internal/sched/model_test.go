@@ -19,23 +19,23 @@ type model struct {
 	slots, inFlight, permits int
 	needPermits              bool
 
-	now     time.Time
-	bucket  *modelBucket
-	hosts   map[string]*modelHost
-	lanes   []*modelLane
-	virtual int
-	met     time.Time // the end of all slow starts
+	now          time.Time
+	bucket       *modelBucket
+	hosts        map[string]*modelHost
+	lanes        []*modelLane
+	virtual      int
+	allSlowUntil time.Time
 }
 
 type modelHost struct {
-	limits   Limits
-	bucket   *modelBucket
-	inFlight int
-	throttle throttle // by look, as are the two below
-	silent   bool
-	standing standing
-	met      time.Time // the end of its slow start
-	paced    bool      // ever
+	limits    Limits
+	bucket    *modelBucket
+	inFlight  int
+	throttle  throttle // by look, as are the three below
+	silent    bool
+	standing  standing
+	slowUntil time.Time // the end of its slow start
+	paced     bool      // ever
 }
 
 type modelLane struct {
@@ -115,11 +115,11 @@ func (m *model) opens(l *modelLane, t *modelTask) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	at := m.bucket.opensAt()
-	for _, other := range []time.Time{h.bucket.opensAt(), h.throttle.opens(), h.met, t.due} {
+	for _, other := range []time.Time{h.bucket.opensAt(), h.throttle.opens(), h.slowUntil, t.due} {
 		at = later(at, other)
 	}
 	if m.comesLast(t.host) {
-		at = later(at, m.met)
+		at = later(at, m.allSlowUntil)
 	}
 	return at, true
 }
@@ -130,13 +130,13 @@ func (m *model) look() {
 	for _, l := range m.lanes {
 		l.doubts, l.explores = l.lane.doubts(), l.lane.exploring
 	}
-	m.met = time.Time{}
+	m.allSlowUntil = time.Time{}
 	for key, h := range m.hosts {
-		h.throttle, h.silent, h.standing, h.met = throttle{}, false, unheard, time.Time{}
+		h.throttle, h.silent, h.standing, h.slowUntil = throttle{}, false, unheard, time.Time{}
 		if known := m.s.hosts[key]; known != nil {
-			h.throttle, h.silent, h.standing, h.met = known.throttle, known.silent, known.standing, known.slowStartEnds()
+			h.throttle, h.silent, h.standing, h.slowUntil = known.throttle, known.silent, known.standing, known.slowStartEnds()
 			if known.opening.queued() {
-				m.met = later(m.met, h.met)
+				m.allSlowUntil = later(m.allSlowUntil, h.slowUntil)
 			}
 			if known.throttle.lesson != nil {
 				lesson := *known.throttle.lesson
@@ -547,9 +547,9 @@ func (g *game) hold() {
 }
 
 func (g *game) expect() {
-	l, n := g.lane(), []int{0, 10, Unknown}[g.choose(3)]
-	g.note("expect %d of lane %v", n, l.lane.Owner)
-	l.lane.Expect(g.m.now, n)
+	l, more := g.lane(), g.choose(2) == 0
+	g.note("lane %v is growing: %v", l.lane.Owner, more)
+	l.lane.Expect(g.m.now, more)
 }
 
 func (g *game) permit() {
@@ -655,7 +655,7 @@ func (g *game) checkNext() {
 	}
 	for _, l := range m.lanes {
 		for _, t := range l.waiting {
-			if near(t.due) || near(m.hosts[t.host].bucket.opensAt()) || near(m.hosts[t.host].throttle.opens()) || near(m.hosts[t.host].met) {
+			if near(t.due) || near(m.hosts[t.host].bucket.opensAt()) || near(m.hosts[t.host].throttle.opens()) || near(m.hosts[t.host].slowUntil) {
 				return
 			}
 		}

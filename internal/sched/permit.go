@@ -1,9 +1,6 @@
 package sched
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // With Config.HostPermits a host whose turn it is gets a permit first: the owner of the
 // scheduler asks for one, without a slot, and answers when it has it. Then the host starts a
@@ -68,8 +65,7 @@ func (s *Scheduler) nextGranted(now time.Time) (best *queue) {
 func (s *Scheduler) dropPermit(h *Host) {
 	if h.permit {
 		h.permit = false
-		i := slices.Index(s.granted, h)
-		s.granted = slices.Delete(s.granted, i, i+1)
+		s.granted = without(s.granted, h)
 	}
 }
 

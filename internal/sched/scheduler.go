@@ -58,7 +58,7 @@ type Scheduler struct {
 	open       heap[uint64, *Host] // that admit a request and have parked queues, by their first
 	made       uint64              // lanes so far
 	delayed    heap[int64, *queue] // that have delayed tasks, by the first
-	slowStarts []*Host             // that are in their slow start: at most one for each initial window of slots
+	slowStarts []*Host             // that are in their slow start: at most slots / InitialWindow
 	granted    []*Host             // that have a permit of their own: a handful
 	full       []*Host             // that have at least their share, half the slots: a handful
 
@@ -354,34 +354,34 @@ func (s *Scheduler) last() iter.Seq[*Host] {
 }
 
 // overShare returns a queue of a host that has its share already, or is silent. It is
-// asked only when no other host can start a request. One that is in its slow start will soon.
+// asked only when no other host can start a request.
 func (s *Scheduler) overShare(now time.Time) *queue {
 	if s.slowStartsWait() {
-		return nil
+		return nil // the slots will soon be wanted
 	}
 	var best *queue
 	for h := range s.last() {
 		if !h.room() || h.hasAsked() || h.opens(now).After(now) {
 			continue
 		}
-		if q := h.firstStartable(now); q != nil && (best == nil || q.beforeAtLast(best)) {
+		if q := h.firstStartable(now); q != nil && (best == nil || q.isBetterThan(best)) {
 			best = q
 		}
 	}
 	return best
 }
 
-// beforeAtLast reports whether q comes before other where overShare can choose.
-func (q *queue) beforeAtLast(other *queue) bool {
+// isBetterThan reports whether q comes before other where overShare can choose.
+func (q *queue) isBetterThan(other *queue) bool {
 	return cmp.Or(
-		cmp.Compare(q.despair(), other.despair()),
+		cmp.Compare(q.suspicion(), other.suspicion()),
 		cmp.Compare(q.lane.served, other.lane.served),
 		cmp.Compare(q.host.inFlight, other.host.inFlight),
 	) < 0
 }
 
-// despair is the greater the less an answer can be hoped for.
-func (q *queue) despair() (n int) {
+// suspicion is the greater the less likely the host is to answer.
+func (q *queue) suspicion() (n int) {
 	if q.host.silent {
 		n += 2
 	}
@@ -436,8 +436,13 @@ func (s *Scheduler) Next(now time.Time) (at time.Time, ok bool) {
 }
 
 func (s *Scheduler) removeFull(h *Host) {
-	i := slices.Index(s.full, h)
-	s.full = slices.Delete(s.full, i, i+1)
+	s.full = without(s.full, h)
+}
+
+// without returns hosts without one of them, in the same array.
+func without(hosts []*Host, h *Host) []*Host {
+	i := slices.Index(hosts, h)
+	return slices.Delete(hosts, i, i+1)
 }
 
 func (s *Scheduler) nanos(t time.Time) int64 { return int64(t.Sub(s.epoch)) }

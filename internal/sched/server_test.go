@@ -278,7 +278,7 @@ func (c crawl) run(t testing.TB) {
 	t.Helper()
 	config := c.config
 	config.Slots = c.slots
-	config.InitialWindow = 10 // as fetch has it
+	config.InitialWindow = DefaultInitialWindow
 	if config.PauseMax == 0 {
 		config.PauseBase, config.PauseMax = 200*time.Millisecond, 10*time.Second
 	}

@@ -7,7 +7,7 @@ import (
 
 // The dead do not crowd out the living. A host is silent while a request to it has been in
 // flight for much longer than answers usually take, and nothing was heard of it since. Silent
-// hosts start nothing more while others can. A lane in which they hold half the slots is in
+// hosts start nothing more while others can, or will after their slow start. A lane in which they hold half the slots is in
 // doubt: while a host that has answered can start something, no new one may, as it could be
 // dead too. So the dead and the new share half the slots.
 //
@@ -99,9 +99,7 @@ func (h *Host) speak(now time.Time) {
 		return
 	}
 	h.silent = false
-	s := h.sched
-	i := slices.Index(s.hushed, h)
-	s.hushed = slices.Delete(s.hushed, i, i+1)
+	h.sched.hushed = without(h.sched.hushed, h)
 	for q := h.first; q != nil; q = q.next {
 		q.lane.doubt(-q.inFlight)
 	}

@@ -72,24 +72,34 @@ func TestSlowStartEndsAfterASecond(t *testing.T) {
 	}
 }
 
-// A host is slow to start for what is to come, too, and goes on when that turns out not to be enough.
-func TestSlowStartForTasksToCome(t *testing.T) {
+// A host is slow to start for what is to come, too, and goes on when that is not enough.
+func TestSlowStartWhileTheLaneGrows(t *testing.T) {
 	s := New(start, Config{Slots: 64, InitialWindow: 10})
 	l := s.NewLane(nil)
-	l.Expect(start, Unknown)
+	l.Expect(start, true)
 	for id := range 30 {
 		l.Push(start, "new", id)
 	}
 	if n := len(startAll(s, start)); n != 10 {
 		t.Errorf("%d start", n)
 	}
-	l.Expect(start, 101)
-	if n := len(startAll(s, start)); n != 0 {
-		t.Errorf("of 20 and 101 %d start", n)
-	}
-	l.Expect(start, 100)
+	l.Expect(start, false)
 	if n := len(startAll(s, start)); n != 20 {
-		t.Errorf("of 20 and 100 %d start", n)
+		t.Errorf("then %d start", n)
+	}
+}
+
+func TestSlowStartForDelayedTasks(t *testing.T) {
+	s := New(start, Config{Slots: 64, InitialWindow: 10})
+	l := s.NewLane(nil)
+	for id := range 30 {
+		l.Push(start, "new", id)
+	}
+	for id := 30; id < 131; id++ {
+		l.Delay(start, "new", id, id, at(second/2))
+	}
+	if n := len(startAll(s, start)); n != 10 {
+		t.Errorf("%d start", n)
 	}
 }
 
@@ -101,15 +111,28 @@ func TestSlowStartEndsWhenTheTasksAreGone(t *testing.T) {
 	if n := len(startAll(s, start)); n != 54 {
 		t.Errorf("%d start", n)
 	}
-	s, l, _ = newcomer(500, nil)
-	other := s.NewLane(nil)
-	for id := range 20 {
-		other.Push(start, "new", id)
-	}
-	for l.Drop(start, 1) {
-	}
-	if n := len(startAll(s, start)); n != 20 {
-		t.Errorf("%d of another lane start", n)
+}
+
+// A host that was called often is known when it is called again, for a while.
+func TestAHostOfManyRequestsStaysKnown(t *testing.T) {
+	for requests, want := range map[int]int{120: 10, 121: 64} {
+		s := New(start, Config{Slots: 64, InitialWindow: 10})
+		l := s.NewLane(nil)
+		for id := range requests {
+			l.Push(start, "host", id)
+		}
+		for done := 0; done < requests; {
+			for _, task := range startAll(s, start) {
+				s.Done(start, task, Outcome{Verdict: Accepted})
+				done++
+			}
+		}
+		for id := range 500 {
+			l.Push(start, "host", requests+id)
+		}
+		if n := len(startAll(s, start)); n != want {
+			t.Errorf("after %d requests %d start, want %d", requests, n, want)
+		}
 	}
 }
 
@@ -130,8 +153,7 @@ func TestOthersUseTheSlotsOfASlowStart(t *testing.T) {
 		t.Errorf("%v start", started)
 	}
 	now := at(second)
-	for range startAll(s, now) {
-	}
+	startAll(s, now)
 	if s.InFlight() != 64 {
 		t.Errorf("%d are in flight after the slow start", s.InFlight())
 	}

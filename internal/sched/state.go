@@ -38,7 +38,6 @@ func (s *Scheduler) Resume(now time.Time, key string, state State) {
 	h.throttle = throttle{}
 	h.allowance = nil
 	h.bucket.empty(state.Spent)
-	h.endSlowStart()
 	if state.Reset.After(now) {
 		h.allowance = resumed(now, state, h.started, h.inFlight)
 	}

@@ -106,10 +106,10 @@ func TestOneDeadHostInTenDoesNotCrowdOutTheLiving(t *testing.T) {
 					}
 					took := endOfLiving(t, urls, someDead(dial, answer), fetch.WithConcurrency(slots))
 					living := hosts * 9 / 10 * time.Duration(each) * answer
-					alone, bound := living/slots, (hosts/10*dial+living)/slots
-					t.Logf("the living end at %v: %.2f of their time alone, %.2f of the bound", took, took.Seconds()/alone.Seconds(), took.Seconds()/bound.Seconds())
-					if took > bound*106/100 || each == 25 && took > alone*21/10 {
-						t.Errorf("the living end at %v, alone at %v; with all of the dead at %v", took, alone, bound)
+					alone, tried := living/slots, (hosts/10*dial+living)/slots
+					t.Logf("the living end at %v: %.2f of their time alone, %.2f of that with all of the dead tried once", took, took.Seconds()/alone.Seconds(), took.Seconds()/tried.Seconds())
+					if took > tried*106/100 || each == 25 && took > alone*21/10 {
+						t.Errorf("the living end at %v, alone at %v; with all of the dead at %v", took, alone, tried)
 					}
 				})
 			})

@@ -78,3 +78,50 @@ func TestOthersUseTheSlotsThatAnUnknownHostDoesNotGet(t *testing.T) {
 		}
 	})
 }
+
+// How much a stream will read for a host nobody knows.
+func TestAStreamThatIsReadSlowlyBeginsWithTenRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const answer = 100 * time.Millisecond
+		urls := fetchtest.Numbered("http://a.example", 60)
+		sent := fetchtest.NewTimeline()
+		f := fetchtest.NewFetcher(t, fetch.WithInOrder(), fetchtest.Over(sent.Over(fetchtest.AnswerAfter(answer))))
+		fetchtest.MustAllBeFine(t, urls, fetchtest.Collect(t, urls, f.Stream(t.Context(), func(yield func(string) bool) {
+			for _, u := range urls {
+				time.Sleep(time.Millisecond)
+				if !yield(u) {
+					return
+				}
+			}
+			time.Sleep(time.Second)
+		})))
+		if n := sent.Between("a.example", -1, answer); n != 10 {
+			t.Errorf("%d requests before the first answer", n)
+		}
+	})
+}
+
+// A list is queued bit by bit.
+func TestAListThatIsQueuedSlowlyBeginsWithTenRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const answer = 100 * time.Millisecond
+		var urls []string
+		hosts := []string{"a", "b", "c", "d", "e"}
+		for i := range 400 {
+			for _, host := range hosts {
+				urls = append(urls, fmt.Sprintf("http://%s.example/%d", host, i))
+			}
+		}
+		sent := fetchtest.NewTimeline()
+		slow := fetch.WithHostGroup(func(host string) string {
+			time.Sleep(time.Microsecond)
+			return host
+		})
+		fetchtest.MustAllBeFine(t, urls, fetch.FetchAll(t.Context(), urls, slow, fetchtest.Over(sent.Over(fetchtest.AnswerAfter(answer)))))
+		for _, host := range hosts {
+			if n := sent.Between(host+".example", -1, answer); n != 10 {
+				t.Errorf("%d requests to %s before the first answer", n, host)
+			}
+		}
+	})
+}
