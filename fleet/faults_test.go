@@ -341,14 +341,20 @@ func TestADeadHostHoldsUpNoOther(t *testing.T) {
 	t.Errorf("%v with a dead host, %v without", with, without)
 }
 
-// A URL that kills its workers ends among the poison, and all others are handled.
+// A URL that kills its workers ends among the poison, and all others are handled: those too that are
+// in flight each time.
 func TestAURLThatKillsItsWorkersIsPoison(t *testing.T) {
 	t.Parallel()
 	const lease = time.Second
-	f := open(t, func(c *fleet.Config) { c.Lease, c.MaxDeliveries = lease, 3 })
-	h := newHosts(t, 3, nil)
-	urls := append(h.urls(60), "http://"+h.names[1]+"/deadly")
-	add(t, f, urls)
+	f := open(t, func(c *fleet.Config) { c.Lease = lease })
+	h := newHosts(t, 3, func(_ string, w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			time.Sleep(300 * time.Millisecond)
+		}
+	})
+	urls := append([]string{"http://" + h.names[0] + "/slow", "http://" + h.names[2] + "/slow"}, h.urls(60)...)
+	deadly := "http://" + h.names[1] + "/deadly"
+	add(t, f, append([]string{deadly}, urls...))
 	l := newLedger()
 	deaths := 0
 	waitUntil := time.Now().Add(50 * time.Second)
@@ -364,7 +370,7 @@ func TestAURLThatKillsItsWorkersIsPoison(t *testing.T) {
 		}
 		w.kill()
 	}
-	l.check(t, urls[:len(urls)-1])
+	l.check(t, urls)
 	s, err := f.Status(t.Context())
 	if err != nil || s.Poison != 1 || deaths < 3 || deaths > 6 {
 		t.Errorf("%d workers died, %+v, %v", deaths, s, err)

@@ -99,28 +99,56 @@ func (r *run) send(t *task, yield func(*http.Request) bool) bool {
 	return yield(req)
 }
 
-// try reports whether a task may be tried. One that its owners have died of often enough is put
-// with the poison.
+// try reports whether a task may be tried. One that owners have died of often enough is put with the
+// poison. One that they may have died of waits for the suspects of the worker's other hosts: of two that run
+// when it dies nobody knows which it was.
 func (r *run) try(t *task) bool {
-	r.mu.Lock()
-	careful := r.careful > 0
-	r.mu.Unlock()
-	if !careful {
+	if !r.isCareful() {
 		return true
 	}
 	r.recordMu.Lock()
-	defer r.recordMu.Unlock()
-	tries := r.rec.Deaths
-	if last := r.rec.Trial; last != nil && last.Page == t.page.seq && last.Index == t.index {
-		tries = last.Tries
-	}
-	if tries >= r.worker.fleet.config.MaxDeliveries {
+	trial := r.rec.trialOf(t.page.seq, t.index)
+	deaths := r.rec.Deaths
+	r.recordMu.Unlock()
+	most := r.worker.fleet.config.MaxDeliveries
+	// Deaths of which nothing is known count, but never so much that one more is enough.
+	if known := max(0, min(deaths, most-2)); known+trial.Fatal >= most {
 		r.background.Go(func() { r.poison(t, errDeadly) })
 		return false
 	}
-	r.rec.Trial = &trial{t.page.seq, t.index, tries + 1}
+	if trial.Fatal > 0 && !r.suspect(t) {
+		return false
+	}
+	r.recordMu.Lock()
+	defer r.recordMu.Unlock()
+	r.rec.Trial = trial
 	r.fenceUnless(r.writeLocked(r.worker.ctx))
 	return true
+}
+
+func (r *run) isCareful() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.careful > 0
+}
+
+// suspect waits until no other suspect of the worker runs. It reports false if the run ends, and the task
+// stays undone.
+func (r *run) suspect(t *task) bool {
+	select {
+	case r.worker.suspect <- struct{}{}:
+		t.suspect = true
+	case <-r.ending:
+		r.reader.tasks = slices.Insert(r.reader.tasks, 0, t)
+	case <-r.worker.ctx.Done():
+	}
+	return t.suspect
+}
+
+// endSuspect lets the next suspect run, when it is known of the one at hand that the worker did not die of it.
+func (w *worker) endSuspect() {
+	w.journal.flush(w.ctx)
+	<-w.suspect
 }
 
 var errDeadly = errors.New("workers have died of it")
@@ -199,7 +227,7 @@ func (r *reader) open(p *page, all []stored) {
 	var tasks []*task
 	for i, s := range all {
 		if !p.done.has(i) {
-			tasks = append(tasks, &task{s, p, i})
+			tasks = append(tasks, &task{stored: s, page: p, index: i})
 		} else if r.run.seen != nil && s.once() {
 			print := fingerprintOf(s.URL)
 			r.run.seen.add(print, time.Now())

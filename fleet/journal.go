@@ -78,6 +78,15 @@ func (j *journal) behind() bool {
 	return waits > patience || waits > patience/10 && j.unwritten > fewNews || !j.store.Connected()
 }
 
+// flush waits until nothing is left to be written down.
+func (j *journal) flush(ctx context.Context) {
+	for pending := true; pending && ctx.Err() == nil; time.Sleep(interval) {
+		j.mu.Lock()
+		pending = !j.since.IsZero()
+		j.mu.Unlock()
+	}
+}
+
 // close forgets a page whose state is kept elsewhere, and returns what is done of it and how many are
 // not.
 func (j *journal) close(p *page) (done bits, missing int) {

@@ -3,6 +3,7 @@ package fleet
 import (
 	"encoding/json"
 	mathbits "math/bits"
+	"slices"
 	"time"
 
 	"github.com/batchhttp/fetch"
@@ -17,9 +18,11 @@ type record struct {
 	Rest time.Time `json:"rest,omitzero"`
 	// Rounds is how often in a row it was given up.
 	Rounds int `json:"rounds,omitempty"`
-	// Deaths is how many owners in a row have died before they got far.
-	Deaths int    `json:"deaths,omitempty"`
-	Trial  *trial `json:"trial,omitempty"`
+	// Deaths is how many owners have died before they got far, and nobody knows of what.
+	Deaths int `json:"deaths,omitempty"`
+	// Trial is the request that runs alone. Suspects are those that ran when an owner died.
+	Trial    *trial  `json:"trial,omitempty"`
+	Suspects []trial `json:"suspects,omitempty"`
 	// Progress has what is done of the pages that are not done, by their numbers.
 	Progress map[uint64]bits `json:"progress,omitempty"`
 	// SeenUntil is when the last note of a URL that was done expires.
@@ -30,8 +33,36 @@ type record struct {
 type trial struct {
 	Page  uint64 `json:"page"`
 	Index int    `json:"index"`
-	Tries int    `json:"tries"` // with the one at hand
+	Fatal int    `json:"fatal,omitempty"` // how many owners have died meanwhile
 }
+
+// buried takes note of the death of the owner: of the request that ran alone, unless that is among what
+// it has done.
+func (r *record) buried(left map[uint64]bequest) {
+	if t := r.Trial; t == nil || left[t.Page].done.has(t.Index) {
+		r.Trial = nil
+		r.Deaths++
+		return
+	}
+	r.Trial.Fatal++
+	r.Suspects = slices.DeleteFunc(r.Suspects, r.Trial.same)
+	r.Suspects = append(r.Suspects, *r.Trial)
+	r.Trial = nil
+}
+
+func (t *trial) same(other trial) bool { return t.Page == other.Page && t.Index == other.Index }
+
+// trialOf returns the trial of a request.
+func (r *record) trialOf(page uint64, index int) *trial {
+	t := &trial{Page: page, Index: index}
+	if i := slices.IndexFunc(r.Suspects, t.same); i >= 0 {
+		t.Fatal = r.Suspects[i].Fatal
+	}
+	return t
+}
+
+// acquit ends all suspicion.
+func (r *record) acquit() { r.Deaths, r.Trial, r.Suspects = 0, nil, nil }
 
 func readRecord(data []byte) (r record, err error) {
 	if len(data) > 0 {

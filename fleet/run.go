@@ -60,8 +60,9 @@ type page struct {
 // A task is a request of a page.
 type task struct {
 	stored
-	page  *page
-	index int
+	page    *page
+	index   int
+	suspect bool // it holds worker.suspect
 }
 
 const (
@@ -82,7 +83,7 @@ func newRun(w *worker, t store.Token, rec record) *run {
 	if w.fleet.config.Dedup > 0 {
 		r.seen = newSeenSet(w.fleet.config.Dedup, r.started, r.waiting)
 	}
-	if rec.Deaths >= 2 {
+	if rec.Deaths >= 2 || len(rec.Suspects) > 0 {
 		r.careful, r.window = alone, 1
 	}
 	return r
@@ -251,7 +252,8 @@ func (r *run) giveBack() {
 // read is not done.
 func (r *run) settleLocked() (left bool) {
 	w := r.worker
-	r.rec.Owner, r.rec.Since, r.rec.Deaths, r.rec.Trial = "", time.Time{}, 0, nil
+	r.rec.Owner, r.rec.Since = "", time.Time{}
+	r.rec.acquit()
 	r.rec.State = w.fetcher.HostState(r.host)
 	r.rec.Progress = r.reader.ahead()
 	r.mu.Lock()

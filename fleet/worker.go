@@ -43,7 +43,7 @@ func (f *Fleet) Run(ctx context.Context, handler Handler, opts ...fetch.Option) 
 		return errors.New("fleet: nil Handler")
 	}
 	for joined := false; ; joined = true {
-		w := &worker{fleet: f, handler: handler, id: rand.Text(), runs: map[string]*run{}}
+		w := &worker{fleet: f, handler: handler, id: rand.Text(), runs: map[string]*run{}, suspect: make(chan struct{}, 1)}
 		fetcher, err := fetch.New(append(slices.Clone(opts), w.options()...)...)
 		if err != nil {
 			return fmt.Errorf("fleet: %w", err)
@@ -89,6 +89,7 @@ type worker struct {
 	peers                        atomic.Int64 // workers that live, with this one
 	started                      time.Time
 	legacies                     legacies
+	suspect                      chan struct{} // has a value while a suspect runs, see run.try
 	reference                    reference
 }
 
@@ -281,6 +282,7 @@ func (w *worker) bury(ctx context.Context, host string, rec *record) error {
 	if rec.Progress == nil {
 		rec.Progress = map[uint64]bits{}
 	}
+	rec.buried(left[host])
 	for seq, page := range left[host] {
 		if page.left > 0 {
 			rec.Progress[seq] = rec.Progress[seq].union(page.done)
@@ -291,7 +293,6 @@ func (w *worker) bury(ctx context.Context, host string, rec *record) error {
 		}
 		delete(rec.Progress, seq)
 	}
-	rec.Deaths++
 	rec.State.Spent = time.Now() // it may have used up all that the rate allows
 	return nil
 }
