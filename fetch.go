@@ -86,11 +86,11 @@
 // until the host refuses: then its URLs end with a [HostPausedError] that names it.
 //
 // Before the first answer of a host nothing is known of it, and what is in flight by then may be more
-// than its quota. So a host that may have more than 40 requests in flight begins with ten. The
-// rest follow when one of the ten has ended, well or badly, or one second after the first. That is so only
-// while more than 120 other URLs wait for the host, and more than [WithConcurrency]; the input of a [Stream]
-// that has not ended counts as that many. Hosts with a rate, or whose quota is known, do not
-// begin so, and those of more than 120 requests not again, unless they are idle for ten minutes.
+// than its quota. So a host that may have more than 40 requests in flight begins with ten, and gets twice
+// as many with each second. All others follow when a request has ended, well or badly. That is so
+// only while more than 120 other URLs wait for the host, and more than [WithConcurrency], or a [Stream]
+// has just read one for it, of which there may be as many. Hosts with a rate, or whose quota is known,
+// do not begin so, and those of more than 120 requests not again, unless they are idle for ten minutes.
 // WithMaxRetryAfter(0) turns this off as well.
 //
 // Other failures are retried after a random back-off, without holding a slot, as

@@ -88,13 +88,19 @@ func (b *batch) start() {
 	b.engine.mu.Lock()
 	b.engine.enterLocked()
 	b.lane = b.engine.sched.NewLane(b)
-	b.lane.Expect(b.started, true)
 	b.engine.mu.Unlock()
 	b.watching.Add(1)
 	b.unwatch = context.AfterFunc(b.caller, func() {
 		defer b.watching.Done()
 		b.stop()
 	})
+}
+
+// expect says that more inputs come.
+func (b *batch) expect() {
+	b.engine.mu.Lock()
+	defer b.engine.mu.Unlock()
+	b.lane.Expect(b.started, true)
 }
 
 // closeInput says that no more inputs come.

@@ -138,6 +138,7 @@ func (l *list) queue(candidates []candidate) {
 	defer b.engine.mu.Unlock()
 	now := time.Now()
 	b.left += len(candidates)
+	b.lane.Expect(now, l.pushed < l.n)
 	for i := range candidates {
 		c := &candidates[i]
 		if c.err == nil {
@@ -148,7 +149,6 @@ func (l *list) queue(candidates []candidate) {
 			b.busy++
 		}
 	}
-	b.lane.Expect(now, l.pushed < l.n)
 	b.engine.kickLocked(now)
 }
 

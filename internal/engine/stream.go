@@ -38,6 +38,7 @@ func (e *Engine) RunStream(ctx context.Context, inputs iter.Seq[job.Job], c Stre
 	s := &stream{batch: e.newBatch(ctx), pulled: make(chan struct{}), results: newResults(c, e.config.Limits.Slots)}
 	s.batch.sink, s.batch.onEndLocked = s, s.deliverLocked
 	s.batch.start()
+	s.batch.expect()
 	defer s.finish()
 	go s.pull(inputs)
 	for {

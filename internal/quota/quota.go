@@ -99,9 +99,9 @@ func (f *family) read(header http.Header, now time.Time) (q Quota, ok bool) {
 	if !ok {
 		return Quota{}, false
 	}
-	q.Left = int(left)
+	q.Left = count(left)
 	if size, ok := number(only(header[f.limit])); ok {
-		q.Size = int(size)
+		q.Size = count(size)
 	}
 	if header[f.reset] == nil {
 		return q, true
@@ -161,6 +161,9 @@ func number(value string) (float64, bool) {
 	n, err := strconv.ParseFloat(value, 64)
 	return n, err == nil && n < most
 }
+
+// count returns a number of requests as an int of any machine. Those cut off are more than anybody sends.
+func count[N int64 | float64](n N) int { return int(min(n, math.MaxInt32)) }
 
 func isDigits(s string) bool {
 	for i := range len(s) {

@@ -1,6 +1,7 @@
 package quota_test
 
 import (
+	"math"
 	"net/http"
 	"testing"
 	"time"
@@ -38,8 +39,10 @@ func TestQuotasThatAreTold(t *testing.T) {
 		"other units do not count":  {[]string{"RateLimit", `"bytes";r=0;t=9, "a";r=5;t=2`, "RateLimit-Policy", `"bytes";q=1000;w=10;qu="content-bytes", "a";q=6;w=2;qu="requests"`}, quota.Quota{5, 6, 2 * s}},
 		"nor do windows beyond day": {[]string{"RateLimit", `"month";r=0;t=90, "a";r=5;t=2`, "RateLimit-Policy", `"month";q=1000;w=2592000`}, quota.Quota{5, 0, 2 * s}},
 		"a broken policy":           {[]string{"RateLimit", `"a";r=5;t=2`, "RateLimit-Policy", `"a";q=`}, quota.Quota{5, 0, 2 * s}},
+		"more than 32 bits":         {[]string{"RateLimit", `"a";r=3000000000;t=30`, "RateLimit-Policy", `"a";q=5000000000`}, quota.Quota{math.MaxInt32, math.MaxInt32, 30 * s}},
 		"draft 7":                   {[]string{"RateLimit", "limit=100, remaining=50, reset=30"}, quota.Quota{50, 100, 30 * s}},
 
+		"fields of many digits":    {[]string{"X-RateLimit-Limit", "999999999999999", "X-RateLimit-Remaining", "4294967296", "X-RateLimit-Reset", "30"}, quota.Quota{math.MaxInt32, math.MaxInt32, 30 * s}},
 		"three fields":             {[]string{"RateLimit-Limit", "100", "RateLimit-Remaining", "50", "RateLimit-Reset", "30"}, quota.Quota{50, 100, 30 * s}},
 		"with windows":             {[]string{"RateLimit-Limit", "100, 100;w=60, 1000;w=3600", "RateLimit-Remaining", "50;w=60", "RateLimit-Reset", "30"}, quota.Quota{50, 100, 30 * s}},
 		"X-RateLimit, seconds":     {[]string{"X-RateLimit-Limit", "60", "X-RateLimit-Remaining", "59", "X-RateLimit-Reset", "13"}, quota.Quota{59, 60, 13 * s}},

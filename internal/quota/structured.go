@@ -33,7 +33,7 @@ func (m member) quota(policies []member) (q Quota, ok bool) {
 	if !ok {
 		return Quota{}, false
 	}
-	q.Left = int(left)
+	q.Left = count(left)
 	if text, told := m.params["t"]; told {
 		t, ok := integer(text)
 		if !ok || t > int64(Longest/time.Second) {
@@ -52,7 +52,7 @@ func (m member) quota(policies []member) (q Quota, ok bool) {
 			return Quota{}, false // of bytes, for example
 		}
 		if size, ok := integer(p.params["q"]); ok {
-			q.Size = int(size)
+			q.Size = count(size)
 		}
 	}
 	return q, true
@@ -77,7 +77,7 @@ func readDictionary(text string, take func(Quota)) {
 		return
 	}
 	size, _ := integer(values["limit"])
-	take(Quota{Left: int(left), Size: int(size), Reset: time.Duration(reset) * time.Second})
+	take(Quota{Left: count(left), Size: count(size), Reset: time.Duration(reset) * time.Second})
 }
 
 // integer reads an integer of RFC 9651 that is not negative.

@@ -45,6 +45,9 @@ type allowance struct {
 	doubted  bool
 	early    bool // the reset was counted from the start of the request that told it
 	late     bool // and that was too early once
+	ours     bool // the reset is by the times of all starts, see restored
+	byStarts bool // so was the last that has come
+	refuted  bool // and that was too early once
 	excused  int  // refusals since the reset
 	trusting bool // no refusal before the reset
 }
@@ -86,8 +89,9 @@ func (a *allowance) room(inFlight int) bool {
 	return a == nil || !a.reset.IsZero() || a.left(inFlight) > 0
 }
 
-// renew begins a new quota when the reset has come.
-func (a *allowance) renew(now time.Time, started, inFlight int) {
+// renew begins a new quota when the reset has come. Requests in flight count against the new one, too: a
+// bucket is only whole by then if none has come since the answer that told so.
+func (a *allowance) renew(now time.Time, started int) {
 	if a.reset.IsZero() || now.Before(a.reset) {
 		return
 	}
@@ -95,8 +99,8 @@ func (a *allowance) renew(now time.Time, started, inFlight int) {
 	if a.doubted {
 		a.least = 1
 	}
-	a.count(started, inFlight)
 	a.renewed, a.whole = a.reset, a.reset
+	a.byStarts, a.ours = a.ours, false
 	a.reset, a.advice = time.Time{}, false
 	a.trusting, a.excused = !a.doubted, 0
 }
@@ -110,7 +114,7 @@ func (a *allowance) start(now time.Time, started, inFlight int) (allowed bool) {
 	if a == nil {
 		return false
 	}
-	a.renew(now, started, inFlight)
+	a.renew(now, started)
 	if !a.advice && a.left(inFlight) == 0 {
 		a.count(started, inFlight) // they have hung for long enough
 	}
@@ -122,13 +126,19 @@ func (a *allowance) start(now time.Time, started, inFlight int) (allowed bool) {
 // finish takes note of the end of a request, after so many starts. inFlight is without it. It
 // reports whether the quota is to be forgotten.
 func (a *allowance) finish(now time.Time, t Task, o Outcome, started, inFlight int) (forget bool) {
-	a.renew(now, started, inFlight+1)
+	a.renew(now, started)
 	if t.number <= a.known {
 		a.counted--
 	}
 	guessing := a.size > 0 && a.reset.IsZero()
 	switch {
-	case guessing && t.number <= a.round: // it started before the reset
+	case guessing && t.number <= a.round:
+		// It started before the reset, and who knows which quota it counts for. If it is the last that
+		// could tell, it is believed.
+		if a.least = max(0, a.least-1); inFlight == 0 && !a.room(0) && o.Quota.Reset > 0 {
+			a.round = t.number - 1
+			a.tell(now, t, o.Quota, started)
+		}
 	case o.Quota.Reset > 0:
 		a.tell(now, t, o.Quota, started)
 	case guessing && o.Verdict == Accepted:
@@ -144,37 +154,42 @@ func (a *allowance) finish(now time.Time, t Task, o Outcome, started, inFlight i
 // not matter that the answer takes its time; where it is brief much of it would be lost.
 const brief = 2 * time.Second
 
-// restored returns when the quota is whole again by the times of its starts. A reset in whole seconds
-// is as of the last start, and late by up to a second, of which these know better: a bucket fills from the
-// first of them on. A window that others use too ends a period after the last, though.
+// restored returns when the quota is whole again by the times of its starts: a bucket fills from the
+// first of them on, and a window that others use too ends a period after the last.
 func (a *allowance) restored() time.Time { return later(a.whole, a.renewed.Add(a.period)) }
 
 // tell takes note of a quota.
 func (a *allowance) tell(now time.Time, t Task, q Quota, started int) {
-	reset := now.Add(q.Reset)
+	a.period = max(a.period, q.Reset)
+	reset, ours := now.Add(q.Reset), false
 	early := q.Reset <= brief && !a.late
 	if early {
 		took := now.Sub(t.Started)
 		underway := min(max(took/10, 5*time.Millisecond), took)
 		reset = t.Started.Add(underway + q.Reset)
-		// With something left answers out of order would have it renewed too early.
-		if own := a.restored().Add(underway); q.Left == 0 && !a.renewed.IsZero() && own.Before(reset) {
-			reset = own
+		// In whole seconds it is told as of the last start, and up to a second too late. With
+		// something left, answers out of order would have it come too early.
+		if own := a.restored().Add(underway); q.Left == 0 && !a.refuted && !a.renewed.IsZero() && q.Reset%time.Second == 0 &&
+			own.Before(reset) && reset.Sub(own) < time.Second {
+			reset, ours = own, true
 		}
 		reset = later(reset, now.Add(1))
+	}
+	if a.byStarts && a.reset.IsZero() && t.number > a.round {
+		// It was not whole, if less is left than without the starts since.
+		a.refuted = a.refuted || q.Left+1 < a.size-(started-a.round)
 	}
 	switch {
 	case t.number > a.round:
 		// An answer of the round before can have overtaken this one, and be about later.
 		a.least, a.recent, a.round = min(q.Left, a.recent), math.MaxInt, started
-		a.reset, a.advice, a.early = reset, false, early
+		a.reset, a.advice, a.early, a.ours = reset, false, early, ours
 	case q.Left < a.least || q.Left == a.least && reset.Before(a.reset):
-		a.least, a.reset, a.early = q.Left, reset, early
+		a.least, a.reset, a.early, a.ours = q.Left, reset, early, ours
 		a.recent = min(a.recent, q.Left)
 	default:
 		a.recent = min(a.recent, q.Left)
 	}
-	a.period = max(a.period, q.Reset)
 	if q.Size > 0 {
 		a.size = max(q.Size, q.Left)
 	} else {
@@ -192,9 +207,12 @@ func (a *allowance) excuse(q Quota, allowed bool) bool {
 	case !allowed || a == nil:
 		return true
 	}
-	if a.early {
+	switch {
+	case a.byStarts:
+		a.refuted = true
+	case a.early:
 		a.late = true
-	} else {
+	default:
 		a.doubted = true
 	}
 	a.excused++

@@ -135,10 +135,11 @@ func TestAnswersFromBeforeTheResetAreIgnored(t *testing.T) {
 		h.tells(0, 5, time.Second)
 	}
 	h.opensAfter(time.Second)
-	h.starts(5)
-	h.tells(0, 5, time.Second) // the tenth of before
+	h.starts(4)                // and the tenth of before is still on its way
+	h.tells(0, 5, time.Second) // that is this one, and it may count for the new quota
+	h.starts(0)
 	h.tells(4, 5, time.Second)
-	h.starts(0) // four are in flight
+	h.starts(1) // three are in flight
 	h.tells(4, 5, time.Second)
 	h.starts(1)
 }
@@ -329,5 +330,19 @@ func TestAQuotaThatOthersUseIsWholeWhenItIsTold(t *testing.T) {
 	h.opensAfter(time.Second)
 	half(5)
 	half(0)
-	h.opensAfter(time.Second)
+	h.opensAfter(910 * time.Millisecond)
+}
+
+// A quota that is known from elsewhere may have no size.
+func TestLeftOfAQuotaWithoutSize(t *testing.T) {
+	s := New(start, Config{Slots: 4})
+	l := s.NewLane(nil)
+	l.Push(start, "host", 0)
+	s.Resume(start, "host", State{Reset: at(10 * second)})
+	for id := 1; id < 5; id++ {
+		l.Push(start, "host", id)
+	}
+	if left := s.Left(start); left < 10*second {
+		t.Errorf("Left is %v", left)
+	}
 }

@@ -138,6 +138,42 @@ func (s *sharedServer) take(now time.Duration) (bool, time.Duration) {
 	return s.windowServer.take(now)
 }
 
+// A slidingServer takes so many requests in any window of time, and tells when the last that it took
+// will have left it.
+type slidingServer struct {
+	limit  int
+	window time.Duration
+	tells  bool
+	log    []time.Duration // of those taken
+}
+
+func (s *slidingServer) forget(now time.Duration) {
+	for len(s.log) > 0 && s.log[0]+s.window <= now {
+		s.log = s.log[1:]
+	}
+}
+
+func (s *slidingServer) take(now time.Duration) (bool, time.Duration) {
+	if s.forget(now); len(s.log) == s.limit {
+		return false, retryAfter(s.tells, s.log[0]+s.window-now)
+	}
+	s.log = append(s.log, now)
+	return true, 0
+}
+
+func (s *slidingServer) leave() {}
+
+func (s *slidingServer) bound(n int, slots time.Duration) time.Duration {
+	return max(slots, time.Duration((n-1)/s.limit)*s.window)
+}
+
+func (s *slidingServer) quota(now time.Duration) (left, size int, reset time.Duration) {
+	if s.forget(now); len(s.log) > 0 {
+		reset = s.log[len(s.log)-1] + s.window - now
+	}
+	return s.limit - len(s.log), s.limit, reset
+}
+
 // tellingKinds are the kinds of servers that tell their quota.
 func tellingKinds() (kinds []kind) {
 	add := func(name string, urls int, open func(l latency, tells bool, seed uint64) server) {
@@ -150,6 +186,9 @@ func tellingKinds() (kinds []kind) {
 	}
 	add("100/s burst 100, RateLimit", 2000, func(_ latency, tells bool, _ uint64) server {
 		return announcer{newTokenServer(tells, 100, rateFrom{0, 100}), draft10}
+	})
+	add("10 in each second, RateLimit", 500, func(_ latency, tells bool, _ uint64) server {
+		return announcer{&slidingServer{limit: 10, window: time.Second, tells: tells}, draft10}
 	})
 	for name, style := range map[string]style{
 		"RateLimit-Reset": threeFields, "X-RateLimit-Reset, seconds": xSeconds, "X-RateLimit-Reset, epoch": xEpoch,

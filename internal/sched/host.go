@@ -34,7 +34,9 @@ type Host struct {
 	idle     *list.Element // in sched.idle
 	rested   time.Time     // when it became idle
 
-	slowStart bool // it is in sched.slowStarts
+	slowStart bool      // it is in sched.slowStarts
+	grower    *Lane     // that has pushed the last task while it was growing; nil when the host is known
+	grown     time.Time // when it did
 
 	throttle  throttle
 	allowance *allowance // nil: the host has told no quota
@@ -131,7 +133,14 @@ func (h *Host) opens(now time.Time) time.Time {
 	if h.allowance == nil && !h.slowStart {
 		return at // the common case, in the hot path
 	}
-	return later(at, later(h.allowance.opens(h.inFlight, h.taken), h.slowStartEnds()))
+	return later(at, later(h.allowance.opens(h.inFlight, h.taken), h.slowStartOpens()))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func later(a, b time.Time) time.Time {

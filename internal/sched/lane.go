@@ -32,7 +32,7 @@ type Lane struct {
 	exploring bool // no head has been answered
 	heads     int  // in flight: oldest tasks of new hosts
 
-	growing bool // more tasks are to be pushed
+	growing bool // more tasks are to be pushed soon
 
 	last int // the greatest place so far
 
@@ -46,6 +46,9 @@ type Lane struct {
 func (l *Lane) Push(now time.Time, key string, id int) {
 	q := l.queue(key)
 	q.push(id)
+	if l.growing && q.host.timed == 0 {
+		q.host.grower, q.host.grown = l, now
+	}
 	l.last = max(l.last, id)
 	q.settle(now)
 }
@@ -178,9 +181,6 @@ func (l *Lane) drop(q *queue, now time.Time) {
 		delete(l.queues, q.host.key)
 	}
 	q.host.part(q)
-	if q.host.slowStart {
-		q.host.settle(now) // it may have been for this lane only
-	}
 	l.sched.rest(q.host, now)
 }
 

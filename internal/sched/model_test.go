@@ -134,9 +134,9 @@ func (m *model) look() {
 	for key, h := range m.hosts {
 		h.throttle, h.silent, h.standing, h.slowUntil = throttle{}, false, unheard, time.Time{}
 		if known := m.s.hosts[key]; known != nil {
-			h.throttle, h.silent, h.standing, h.slowUntil = known.throttle, known.silent, known.standing, known.slowStartEnds()
-			if known.opening.queued() {
-				m.allSlowUntil = later(m.allSlowUntil, h.slowUntil)
+			h.throttle, h.silent, h.standing, h.slowUntil = known.throttle, known.silent, known.standing, known.slowStartOpens()
+			if known.slowStart && known.opening.queued() && known.awaitsEnough() {
+				m.allSlowUntil = later(m.allSlowUntil, known.since.Add(doubling))
 			}
 			if known.throttle.lesson != nil {
 				lesson := *known.throttle.lesson

@@ -267,7 +267,7 @@ func (a *allowance) wait(now time.Time, n, inFlight int) float64 {
 		return 0
 	}
 	n -= a.left(inFlight)
-	resets := float64((n+a.size-1)/a.size - 1)
+	resets := float64((n - 1) / a.size)
 	return max(0, a.reset.Sub(now).Seconds()) + resets*a.period.Seconds()
 }
 

@@ -218,9 +218,6 @@ func (q *queue) settle(now time.Time) {
 		q.host.park(q)
 		q.host.settle(now)
 	case q.parked.queued():
-		if q.host.slowStart {
-			q.host.settle(now) // fewer tasks can be too few for a slow start
-		}
 	case q.shelved.queued():
 		q.lane.shelf.put(q.oldest(), &q.shelved)
 		q.lane.unshelve(now)
@@ -229,6 +226,9 @@ func (q *queue) settle(now time.Time) {
 	default:
 		q.host.park(q)
 		q.host.settle(now)
+	}
+	if q.host.slowStart {
+		q.host.settle(now) // it goes by the tasks that are left
 	}
 	if q.left() == 0 && q.later.len() == 0 {
 		q.lane.drop(q, now)

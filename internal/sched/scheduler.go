@@ -356,7 +356,7 @@ func (s *Scheduler) last() iter.Seq[*Host] {
 // overShare returns a queue of a host that has its share already, or is silent. It is
 // asked only when no other host can start a request.
 func (s *Scheduler) overShare(now time.Time) *queue {
-	if s.slowStartsWait() {
+	if s.slowStartsWait(now) {
 		return nil // the slots will soon be wanted
 	}
 	var best *queue

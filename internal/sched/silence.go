@@ -52,6 +52,9 @@ func (h *Host) patience() (time.Duration, bool) {
 	if h.standing == answering {
 		longest = max(longest, hanging*h.taken)
 	}
+	if h.slowStart {
+		longest += 2 * doubling // until then it has few requests that could be answered
+	}
 	return longest, ok
 }
 

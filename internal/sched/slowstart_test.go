@@ -59,16 +59,19 @@ func TestSlowStartEndsWithTheFirstRequest(t *testing.T) {
 	}
 }
 
-func TestSlowStartEndsAfterASecond(t *testing.T) {
+func TestSlowStartDoublesWithEachSecond(t *testing.T) {
 	s, _, _ := newcomer(500, nil)
-	if next, ok := s.Next(start); !ok || next != at(second) {
-		t.Fatalf("Next is %v, %v", next.Sub(start), ok)
-	}
-	if n := len(startAll(s, at(second-1))); n != 0 {
-		t.Errorf("%d start before", n)
-	}
-	if n := len(startAll(s, at(second))); n != 54 {
-		t.Errorf("%d start then", n)
+	for i, more := range []int{10, 20, 24} {
+		now := at(time.Duration(i+1) * second)
+		if next, ok := s.Next(now.Add(-1)); !ok || next != now {
+			t.Fatalf("Next is %v, %v", next.Sub(start), ok)
+		}
+		if n := len(startAll(s, now.Add(-1))); n != 0 {
+			t.Errorf("%d start before %v", n, now.Sub(start))
+		}
+		if n := len(startAll(s, now)); n != more {
+			t.Errorf("%d start at %v, want %d", n, now.Sub(start), more)
+		}
 	}
 }
 
@@ -152,8 +155,7 @@ func TestOthersUseTheSlotsOfASlowStart(t *testing.T) {
 	if started["small"] != 32 || len(started) != 6 {
 		t.Errorf("%v start", started)
 	}
-	now := at(second)
-	startAll(s, now)
+	startAll(s, at(second))
 	if s.InFlight() != 64 {
 		t.Errorf("%d are in flight after the slow start", s.InFlight())
 	}
@@ -170,5 +172,20 @@ func TestAHostThatIsKnownFromElsewhereStartsAtOnce(t *testing.T) {
 	}
 	if n := len(startAll(s, start)); n != 60 {
 		t.Errorf("of 60 that are left %d start", n)
+	}
+}
+
+// Among quick hosts a slow one is not taken for dead before it could have been asked properly.
+func TestAHostInItsSlowStartIsNotSilentAtOnce(t *testing.T) {
+	s, l, _ := newcomer(500, nil)
+	l.Push(start, "quick", 500)
+	quick := startAll(s, start)
+	s.Done(at(10*time.Millisecond), quick[0], Outcome{Verdict: Accepted})
+	if n := len(startAll(s, at(second))); n != 10 || s.hosts["new"].silent {
+		t.Errorf("%d start after a second, silent: %v", n, s.hosts["new"].silent)
+	}
+	startAll(s, at(4*second))
+	if !s.hosts["new"].silent {
+		t.Error("not silent after four seconds")
 	}
 }

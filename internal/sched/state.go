@@ -59,7 +59,7 @@ func (t *throttle) resume(now time.Time, s State, inFlight int) {
 // flight have been counted there.
 func resumed(now time.Time, s State, started, inFlight int) *allowance {
 	a := &allowance{
-		least: s.Quota.Left, size: max(s.Quota.Size, s.Quota.Left), recent: math.MaxInt,
+		least: s.Quota.Left, size: max(1, s.Quota.Size, s.Quota.Left), recent: math.MaxInt,
 		round: started, latest: now, reset: s.Reset, period: s.Reset.Sub(now),
 	}
 	a.count(started, inFlight)

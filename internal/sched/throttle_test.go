@@ -71,6 +71,7 @@ const (
 	late      = "what the first 10 s miss takes ten times as long afterwards"
 	underway  = "requests on their way count here, but not for the server: it is idle half the time"
 	begin     = "the slow start costs the time of an answer, which is long here"
+	slides    = "each request counts for a second, and the last of the ten is waited for"
 	liar      = "it says to wait for a second after each answer, and is obeyed"
 )
 
@@ -97,6 +98,10 @@ var excuses = []excuse{
 	{"5 in flight", erratic, false, 2.8, underway},
 	{"outage from 1 s to 6 s", pensive, false, 1.55, begin},
 	{"outage from 1 s to 6 s", erratic, false, 1.55, begin},
+	{"10 in each second, RateLimit", pensive, true, 1.6, slides},
+	{"10 in each second, RateLimit", pensive, false, 1.6, slides},
+	{"10 in each second, RateLimit", erratic, true, 1.6, slides},
+	{"10 in each second, RateLimit", erratic, false, 1.6, slides},
 	{"60 a minute, always 0 left", pensive, true, 1.7, liar},
 	{"60 a minute, always 0 left", pensive, false, 1.7, liar},
 	{"60 a minute, always 0 left", erratic, true, 1.7, liar},

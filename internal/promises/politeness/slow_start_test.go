@@ -2,7 +2,9 @@ package politeness_test
 
 import (
 	"fmt"
+	"iter"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +25,7 @@ func TestAnUnknownHostIsSentTenRequestsFirst(t *testing.T) {
 		then   time.Duration // when all slots are used
 	}{
 		"much to do":                  {all, answer, nil, 10, answer},
-		"no answer within a second":   {all, 3 * time.Second, nil, 10, time.Second},
+		"no answer for a while":       {all, 10 * time.Second, nil, 10, 3 * time.Second},
 		"little to do":                {all[:130], answer, nil, 64, 0},
 		"few slots":                   {all, answer, []fetch.Option{fetch.WithConcurrency(40)}, 40, answer},
 		"many slots":                  {all, answer, []fetch.Option{fetch.WithConcurrency(500)}, 500, 0},
@@ -79,25 +81,51 @@ func TestOthersUseTheSlotsThatAnUnknownHostDoesNotGet(t *testing.T) {
 	})
 }
 
-// How much a stream will read for a host nobody knows.
-func TestAStreamThatIsReadSlowlyBeginsWithTenRequests(t *testing.T) {
+// readSlowly is an iterator that takes some time for each URL, and a second for the end.
+func readSlowly(urls []string, each time.Duration) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, u := range urls {
+			if !yield(u) {
+				return
+			}
+			time.Sleep(each)
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// While a stream grows its hosts may soon have much to do, but not if it does not grow any more.
+func TestAStreamThatGrowsBeginsWithTenRequests(t *testing.T) {
+	const answer = 100 * time.Millisecond
+	for each, want := range map[time.Duration]int{5 * time.Millisecond: 10, 0: 30, 20 * time.Millisecond: 5} {
+		t.Run(fmt.Sprint(each), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				urls := fetchtest.Numbered("http://a.example", 30)
+				sent := fetchtest.NewTimeline()
+				f := fetchtest.NewFetcher(t, fetch.WithInOrder(), fetchtest.Over(sent.Over(fetchtest.AnswerAfter(answer))))
+				fetchtest.MustAllBeFine(t, urls, fetchtest.Collect(t, urls, f.Stream(t.Context(), readSlowly(urls, each))))
+				if n := sent.Between("a.example", -1, answer); n != want {
+					t.Errorf("%d requests before the first answer, want %d", n, want)
+				}
+			})
+		})
+	}
+}
+
+// Others that come meanwhile are not held up by it.
+func TestAnOpenStreamDelaysNoOtherBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const answer = 100 * time.Millisecond
-		urls := fetchtest.Numbered("http://a.example", 60)
-		sent := fetchtest.NewTimeline()
-		f := fetchtest.NewFetcher(t, fetch.WithInOrder(), fetchtest.Over(sent.Over(fetchtest.AnswerAfter(answer))))
-		fetchtest.MustAllBeFine(t, urls, fetchtest.Collect(t, urls, f.Stream(t.Context(), func(yield func(string) bool) {
-			for _, u := range urls {
-				time.Sleep(time.Millisecond)
-				if !yield(u) {
-					return
-				}
-			}
-			time.Sleep(time.Second)
-		})))
-		if n := sent.Between("a.example", -1, answer); n != 10 {
-			t.Errorf("%d requests before the first answer", n)
-		}
+		urls := fetchtest.Numbered("http://a.example/stream", 10)
+		f := fetchtest.NewFetcher(t, fetchtest.Over(fetchtest.AnswerAfter(answer)))
+		var wg sync.WaitGroup
+		wg.Go(func() { fetchtest.Collect(t, urls, f.Stream(t.Context(), readSlowly(urls, 0))) })
+		time.Sleep(20 * time.Millisecond)
+		more := fetchtest.Numbered("http://a.example/list", 50)
+		start := time.Now()
+		fetchtest.MustAllBeFine(t, more, f.FetchAll(t.Context(), more))
+		fetchtest.CheckTook(t, "the list beside a stream", time.Since(start), answer)
+		wg.Wait()
 	})
 }
 
