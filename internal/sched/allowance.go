@@ -35,6 +35,8 @@ type allowance struct {
 	counted int           // of them, in flight
 	latest  time.Time     // the last start
 	reset   time.Time     // zero: least is a guess
+	told    int           // the starts when it was told
+	flying  int           // of them, in flight
 	period  time.Duration // the longest time to a reset that was told
 	renewed time.Time     // the last reset that has come; zero: there was none
 	whole   time.Time     // when a bucket that was full at renewed is full again after the starts since
@@ -89,8 +91,8 @@ func (a *allowance) room(inFlight int) bool {
 	return a == nil || !a.reset.IsZero() || a.left(inFlight) > 0
 }
 
-// renew begins a new quota when the reset has come. Requests in flight count against the new one, too: a
-// bucket is only whole by then if none has come since the answer that told so.
+// renew begins a new quota when the reset has come. Requests in flight that started after the answer that
+// told it count against the new one: a bucket is only whole by then if none has come since.
 func (a *allowance) renew(now time.Time, started int) {
 	if a.reset.IsZero() || now.Before(a.reset) {
 		return
@@ -99,14 +101,15 @@ func (a *allowance) renew(now time.Time, started int) {
 	if a.doubted {
 		a.least = 1
 	}
+	a.count(a.told, a.flying)
 	a.renewed, a.whole = a.reset, a.reset
 	a.byStarts, a.ours = a.ours, false
 	a.reset, a.advice = time.Time{}, false
 	a.trusting, a.excused = !a.doubted, 0
 }
 
-// count says that the server has counted all requests in flight.
-func (a *allowance) count(started, inFlight int) { a.known, a.counted = started, inFlight }
+// count says that the server has counted so many starts, of which some are in flight.
+func (a *allowance) count(starts, inFlight int) { a.known, a.counted = starts, inFlight }
 
 // start counts a start, before which there were so many. It reports whether the quota allowed
 // it, as far as that is known.
@@ -130,17 +133,21 @@ func (a *allowance) finish(now time.Time, t Task, o Outcome, started, inFlight i
 	if t.number <= a.known {
 		a.counted--
 	}
+	if t.number <= a.told {
+		a.flying--
+	}
 	guessing := a.size > 0 && a.reset.IsZero()
 	switch {
+	case guessing && t.number <= a.known: // for the quota before
 	case guessing && t.number <= a.round:
 		// It started before the reset, and who knows which quota it counts for. If it is the last that
 		// could tell, it is believed.
 		if a.least = max(0, a.least-1); inFlight == 0 && !a.room(0) && o.Quota.Reset > 0 {
 			a.round = t.number - 1
-			a.tell(now, t, o.Quota, started)
+			a.tell(now, t, o.Quota, started, inFlight)
 		}
 	case o.Quota.Reset > 0:
-		a.tell(now, t, o.Quota, started)
+		a.tell(now, t, o.Quota, started, inFlight)
 	case guessing && o.Verdict == Accepted:
 		return true // the host does not tell any more
 	default:
@@ -159,7 +166,7 @@ const brief = 2 * time.Second
 func (a *allowance) restored() time.Time { return later(a.whole, a.renewed.Add(a.period)) }
 
 // tell takes note of a quota.
-func (a *allowance) tell(now time.Time, t Task, q Quota, started int) {
+func (a *allowance) tell(now time.Time, t Task, q Quota, started, inFlight int) {
 	a.period = max(a.period, q.Reset)
 	reset, ours := now.Add(q.Reset), false
 	early := q.Reset <= brief && !a.late
@@ -184,8 +191,10 @@ func (a *allowance) tell(now time.Time, t Task, q Quota, started int) {
 		// An answer of the round before can have overtaken this one, and be about later.
 		a.least, a.recent, a.round = min(q.Left, a.recent), math.MaxInt, started
 		a.reset, a.advice, a.early, a.ours = reset, false, early, ours
+		a.told, a.flying = started, inFlight
 	case q.Left < a.least || q.Left == a.least && reset.Before(a.reset):
 		a.least, a.reset, a.early, a.ours = q.Left, reset, early, ours
+		a.told, a.flying = started, inFlight
 		a.recent = min(a.recent, q.Left)
 	default:
 		a.recent = min(a.recent, q.Left)

@@ -135,13 +135,30 @@ func TestAnswersFromBeforeTheResetAreIgnored(t *testing.T) {
 		h.tells(0, 5, time.Second)
 	}
 	h.opensAfter(time.Second)
-	h.starts(4)                // and the tenth of before is still on its way
-	h.tells(0, 5, time.Second) // that is this one, and it may count for the new quota
-	h.starts(0)
+	h.starts(5)
+	h.tells(0, 5, time.Second) // the tenth of before
 	h.tells(4, 5, time.Second)
-	h.starts(1) // three are in flight
+	h.starts(0) // four are in flight
 	h.tells(4, 5, time.Second)
 	h.starts(1)
+}
+
+// Those that started after the answer that told the reset are not part of what it told.
+func TestWhatIsInFlightAtTheResetCountsForTheNewQuota(t *testing.T) {
+	h := newTeller(t, 10, 100)
+	h.starts(10)
+	for range 10 {
+		h.tells(9, 10, time.Second)
+	}
+	h.starts(9)
+	h.now = h.now.Add(time.Second)
+	h.starts(1) // of ten
+	for left := 8; left >= 0; left-- {
+		h.tells(left, 10, 9*time.Second)
+		h.starts(0)
+	}
+	h.tells(0, 10, 10*time.Second)
+	h.opensAfter(10 * time.Second)
 }
 
 // A request that hangs has been counted by the server long since.

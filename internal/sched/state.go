@@ -63,5 +63,6 @@ func resumed(now time.Time, s State, started, inFlight int) *allowance {
 		round: started, latest: now, reset: s.Reset, period: s.Reset.Sub(now),
 	}
 	a.count(started, inFlight)
+	a.told, a.flying = started, inFlight
 	return a
 }
