@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,10 +15,13 @@ import (
 // startsOf returns when the turns of tasks began, in order. It is to be called before they run.
 func startsOf(all []*task) *[]time.Duration {
 	begin, starts := time.Now(), new([]time.Duration)
+	var mu sync.Mutex
 	for _, k := range all {
 		do := k.work
 		k.work = func(t job.Turn, r *job.Report) error {
+			mu.Lock()
 			*starts = append(*starts, time.Since(begin))
+			mu.Unlock()
 			return do(t, r)
 		}
 	}
