@@ -76,14 +76,12 @@ func (r *run) pause() bool {
 
 // send feeds a task, unless it can be finished without.
 func (r *run) send(t *task, yield func(*http.Request) bool) bool {
-	select {
-	case <-r.ending:
+	if r.isEnding() {
 		r.reader.tasks = slices.Insert(r.reader.tasks, 0, t)
 		return false
-	default:
 	}
 	if !r.try(t) {
-		return true
+		return !r.isEnding() // a task that is read twice looks like one that was seen
 	}
 	req, err := t.http()
 	if err != nil {
@@ -99,6 +97,15 @@ func (r *run) send(t *task, yield func(*http.Request) bool) bool {
 	return yield(req)
 }
 
+func (r *run) isEnding() bool {
+	select {
+	case <-r.ending:
+		return true
+	default:
+		return false
+	}
+}
+
 // try reports whether a task may be tried. One that owners have died of often enough is put with the
 // poison. One that they may have died of waits for the suspects of the worker's other hosts: of two that run
 // when it dies nobody knows which it was.
@@ -111,8 +118,9 @@ func (r *run) try(t *task) bool {
 	deaths := r.rec.Deaths
 	r.recordMu.Unlock()
 	most := r.worker.fleet.config.MaxDeliveries
-	// Deaths of which nothing is known count, but never so much that one more is enough.
-	if known := max(0, min(deaths, most-2)); known+trial.Fatal >= most {
+	// Deaths of which nothing is known count, but never so much that two more are enough: others may
+	// be to blame for these.
+	if known := max(0, min(deaths, most-3)); known+trial.Fatal >= most {
 		r.background.Go(func() { r.poison(t, errDeadly) })
 		return false
 	}

@@ -20,6 +20,9 @@ type journal struct {
 	mu        sync.Mutex // guards the fields below, and done and left of all pages
 	since     time.Time  // of the first news that is not written down; zero: there is none
 	unwritten int        // pieces of news
+	noted     int        // all news there ever were
+	taken     int        // those of them that the last entry has
+	wrote     int        // and those that are written down
 	live      map[*page]struct{}
 	dirty     map[*page]struct{}
 	news      chan struct{}
@@ -52,6 +55,7 @@ func (j *journal) note(p *page, index int) (last bool) {
 	p.left--
 	j.live[p], j.dirty[p] = struct{}{}, struct{}{}
 	j.unwritten++
+	j.noted++
 	if j.since.IsZero() {
 		j.since = time.Now()
 	}
@@ -78,12 +82,18 @@ func (j *journal) behind() bool {
 	return waits > patience || waits > patience/10 && j.unwritten > fewNews || !j.store.Connected()
 }
 
-// flush waits until nothing is left to be written down.
+// flush waits until all that was noted is written down.
 func (j *journal) flush(ctx context.Context) {
-	for pending := true; pending && ctx.Err() == nil; time.Sleep(interval) {
+	j.mu.Lock()
+	noted, pending := j.noted, true
+	j.mu.Unlock()
+	for pending && ctx.Err() == nil {
 		j.mu.Lock()
-		pending = !j.since.IsZero()
+		pending = j.wrote < noted
 		j.mu.Unlock()
+		if pending {
+			time.Sleep(interval)
+		}
 	}
 }
 
@@ -144,7 +154,7 @@ func (j *journal) again() {
 func (j *journal) written(began time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.since = time.Time{}
+	j.since, j.wrote = time.Time{}, j.taken
 	j.unwritten = len(j.dirty) // or some more
 	if len(j.dirty) > 0 {
 		j.since = began
@@ -167,6 +177,7 @@ func (j *journal) entry(all bool) ([]byte, time.Time) {
 		text = appendText(text, string(p.done))
 	}
 	clear(j.dirty)
+	j.taken = j.noted
 	return text, time.Now()
 }
 

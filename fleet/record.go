@@ -61,8 +61,14 @@ func (r *record) trialOf(page uint64, index int) *trial {
 	return t
 }
 
-// acquit ends all suspicion.
-func (r *record) acquit() { r.Deaths, r.Trial, r.Suspects = 0, nil, nil }
+// acquit ends all suspicion but of some requests.
+func (r *record) acquit(but func(trial) bool) {
+	r.Trial = nil
+	r.Suspects = slices.DeleteFunc(r.Suspects, func(t trial) bool { return !but(t) })
+	if len(r.Suspects) == 0 {
+		r.Deaths, r.Suspects = 0, nil
+	}
+}
 
 func readRecord(data []byte) (r record, err error) {
 	if len(data) > 0 {

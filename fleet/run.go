@@ -253,7 +253,6 @@ func (r *run) giveBack() {
 func (r *run) settleLocked() (left bool) {
 	w := r.worker
 	r.rec.Owner, r.rec.Since = "", time.Time{}
-	r.rec.acquit()
 	r.rec.State = w.fetcher.HostState(r.host)
 	r.rec.Progress = r.reader.ahead()
 	r.mu.Lock()
@@ -263,6 +262,10 @@ func (r *run) settleLocked() (left bool) {
 		r.rec.Progress[seq] = done
 		left = left || missing > 0
 	}
+	r.rec.acquit(func(t trial) bool {
+		p := r.pages[t.Page]
+		return p == nil && t.Page > r.reader.after || p != nil && !r.rec.Progress[t.Page].has(t.Index)
+	})
 	return left
 }
 
