@@ -363,3 +363,20 @@ func TestLeftOfAQuotaWithoutSize(t *testing.T) {
 		t.Errorf("Left is %v", left)
 	}
 }
+
+// Those that hang since before the last quota was told are part of it.
+func TestRequestsThatHangLeaveTheNextQuotaWhole(t *testing.T) {
+	h := newTeller(t, 20, 200)
+	h.starts(20)
+	for range 3 {
+		for range 10 {
+			h.tells(0, 20, time.Second)
+		}
+		h.opensAfter(time.Second)
+		// Ten hang on, so that there are slots for ten of twenty.
+		hanging := h.flying
+		h.flying = nil
+		h.starts(10)
+		h.flying = append(h.flying, hanging...)
+	}
+}
