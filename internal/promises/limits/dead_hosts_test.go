@@ -117,6 +117,29 @@ func TestOneDeadHostInTenDoesNotCrowdOutTheLiving(t *testing.T) {
 	}
 }
 
+// New hosts that are dead look as those that are not, so that each must be tried: here for 31 s.
+// None is tried again before the living are done.
+func TestADeadHostIsTriedOnceBeforeTheLivingAreDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const hosts, each, slots = 1000, 5, 32
+		var urls []string
+		for i := range each {
+			for h := range hosts {
+				name := "good"
+				if h%10 == 3 {
+					name = "dead"
+				}
+				urls = append(urls, fmt.Sprintf("http://%s%d/%d", name, h, i))
+			}
+		}
+		took := endOfLiving(t, urls, someDead(10*time.Second, 50*time.Millisecond), fetch.WithConcurrency(slots))
+		t.Logf("the living end at %v", took)
+		if most := 10*time.Second*hosts/10/slots + 50*time.Millisecond*hosts*each/slots; took > most {
+			t.Errorf("the living end at %v, later than %v", took, most)
+		}
+	})
+}
+
 // A host that is merely new is no suspect.
 func TestABroadListIsNotSlowedDown(t *testing.T) {
 	if testing.Short() {
