@@ -89,8 +89,8 @@
 // than its quota. So a host that may have more than 40 requests in flight begins with ten, and gets twice
 // as many with each second. All others follow when a request has ended, well or badly. That is so
 // only while more than 120 other URLs wait for the host, and more than [WithConcurrency], or a [Stream]
-// has just read one for it, of which there may be as many. Hosts with a rate, or whose quota is known,
-// do not begin so, and those of more than 120 requests not again, unless they are idle for ten minutes.
+// has read one more for it in the last 10 ms. Hosts with a rate, or whose quota is known, do not begin
+// so, and those of more than 120 requests not again, unless they are idle for ten minutes.
 // WithMaxRetryAfter(0) turns this off as well.
 //
 // Other failures are retried after a random back-off, without holding a slot, as

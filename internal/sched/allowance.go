@@ -34,24 +34,29 @@ type allowance struct {
 	known   int           // of the starts, up to which the server is known to have counted all
 	counted int           // of them, in flight
 	latest  time.Time     // the last start
-	reset   time.Time     // zero: least is a guess
-	told    int           // the starts when it was told
-	flying  int           // of them, in flight
 	period  time.Duration // the longest time to a reset that was told
 	renewed time.Time     // the last reset that has come; zero: there was none
 	whole   time.Time     // when a bucket that was full at renewed is full again after the starts since
 	advice  bool          // the reset is too far away to wait for
+	renewal               // that is to come
 
 	// A whole quota is a bad guess if others use the quota too. After a refusal of a start that
 	// the quota should have allowed, the first guess is one start.
 	doubted  bool
-	early    bool // the reset was counted from the start of the request that told it
-	late     bool // and that was too early once
-	ours     bool // the reset is by the times of all starts, see restored
-	byStarts bool // so was the last that has come
-	refuted  bool // and that was too early once
+	late     bool // a reset that was early came too early once
+	byStarts bool // the last reset that has come was
+	refuted  bool // and such a one came too early once
 	excused  int  // refusals since the reset
 	trusting bool // no refusal before the reset
+}
+
+// A renewal is a reset as it was told.
+type renewal struct {
+	reset    time.Time // zero: none was told, and least is a guess
+	early    bool      // it was counted from the start of the request that told it
+	ofStarts bool      // it is by the times of all starts, see restored
+	told     int       // the starts when it was told
+	flying   int       // of them, in flight
 }
 
 // hearQuota takes note of the end of a request.
@@ -103,7 +108,7 @@ func (a *allowance) renew(now time.Time, started int) {
 	}
 	a.count(a.told, a.flying)
 	a.renewed, a.whole = a.reset, a.reset
-	a.byStarts, a.ours = a.ours, false
+	a.byStarts, a.ofStarts = a.ofStarts, false
 	a.reset, a.advice = time.Time{}, false
 	a.trusting, a.excused = !a.doubted, 0
 }
@@ -122,7 +127,7 @@ func (a *allowance) start(now time.Time, started, inFlight int) (allowed bool) {
 		a.count(started, inFlight) // they have hung for long enough
 	}
 	a.latest = now
-	a.whole = later(a.whole, now).Add(a.period / time.Duration(max(1, a.size)))
+	a.whole = later(a.whole, now).Add(a.period / time.Duration(a.size))
 	return a.left(inFlight) > 0
 }
 
@@ -165,23 +170,32 @@ const brief = 2 * time.Second
 // first of them on, and a window that others use too ends a period after the last.
 func (a *allowance) restored() time.Time { return later(a.whole, a.renewed.Add(a.period)) }
 
+// foretold returns the reset that a quota tells.
+func (a *allowance) foretold(now time.Time, t Task, q Quota) (r renewal) {
+	r.reset, r.early = now.Add(q.Reset), q.Reset <= brief && !a.late
+	if !r.early {
+		return r
+	}
+	took := now.Sub(t.Started)
+	underway := min(max(took/10, 5*time.Millisecond), took)
+	r.reset = t.Started.Add(underway + q.Reset)
+	// In whole seconds it is told as of the last start, and up to a second too late. With
+	// something left, answers out of order would have it come too early.
+	if q.Left == 0 && q.Reset%time.Second == 0 && !a.renewed.IsZero() && !a.refuted {
+		restored := a.restored().Add(underway)
+		if before := r.reset.Sub(restored); before > 0 && before < time.Second {
+			r.reset, r.ofStarts = restored, true
+		}
+	}
+	r.reset = later(r.reset, now.Add(1))
+	return r
+}
+
 // tell takes note of a quota.
 func (a *allowance) tell(now time.Time, t Task, q Quota, started, inFlight int) {
 	a.period = max(a.period, q.Reset)
-	reset, ours := now.Add(q.Reset), false
-	early := q.Reset <= brief && !a.late
-	if early {
-		took := now.Sub(t.Started)
-		underway := min(max(took/10, 5*time.Millisecond), took)
-		reset = t.Started.Add(underway + q.Reset)
-		// In whole seconds it is told as of the last start, and up to a second too late. With
-		// something left, answers out of order would have it come too early.
-		if own := a.restored().Add(underway); q.Left == 0 && !a.refuted && !a.renewed.IsZero() && q.Reset%time.Second == 0 &&
-			own.Before(reset) && reset.Sub(own) < time.Second {
-			reset, ours = own, true
-		}
-		reset = later(reset, now.Add(1))
-	}
+	next := a.foretold(now, t, q)
+	next.told, next.flying = started, inFlight
 	if a.byStarts && a.reset.IsZero() && t.number > a.round {
 		// It was not whole, if less is left than without the starts since.
 		a.refuted = a.refuted || q.Left+1 < a.size-(started-a.round)
@@ -190,11 +204,9 @@ func (a *allowance) tell(now time.Time, t Task, q Quota, started, inFlight int) 
 	case t.number > a.round:
 		// An answer of the round before can have overtaken this one, and be about later.
 		a.least, a.recent, a.round = min(q.Left, a.recent), math.MaxInt, started
-		a.reset, a.advice, a.early, a.ours = reset, false, early, ours
-		a.told, a.flying = started, inFlight
-	case q.Left < a.least || q.Left == a.least && reset.Before(a.reset):
-		a.least, a.reset, a.early, a.ours = q.Left, reset, early, ours
-		a.told, a.flying = started, inFlight
+		a.renewal, a.advice = next, false
+	case q.Left < a.least || q.Left == a.least && next.reset.Before(a.reset):
+		a.least, a.renewal = q.Left, next
 		a.recent = min(a.recent, q.Left)
 	default:
 		a.recent = min(a.recent, q.Left)

@@ -62,6 +62,16 @@ func (h *teller) usesUp(size int, reset time.Duration) {
 	h.opensAfter(reset)
 }
 
+// half starts five requests, half a quota of ten a second, and answers them after a while.
+func (h *teller) half(left int, took time.Duration) {
+	h.t.Helper()
+	h.starts(5)
+	h.now = h.now.Add(took)
+	for range 5 {
+		h.tells(left, 10, time.Second)
+	}
+}
+
 // opensAfter checks when the next request starts if only time passes, and goes there.
 func (h *teller) opensAfter(want time.Duration) {
 	h.t.Helper()
@@ -288,25 +298,17 @@ func TestABriefResetIsCountedFromTheStart(t *testing.T) {
 func TestABriefQuotaIsWholeByTheTimesOfItsStarts(t *testing.T) {
 	const answer = 100 * time.Millisecond
 	h := newTeller(t, 5, 100)
-	half := func(left int, took time.Duration) {
-		t.Helper()
-		h.starts(5)
-		h.now = h.now.Add(took)
-		for range 5 {
-			h.tells(left, 10, time.Second)
-		}
-	}
-	half(5, answer)
-	half(0, answer)
+	h.half(5, answer)
+	h.half(0, answer)
 	h.opensAfter(910 * time.Millisecond) // as told: when it was whole is not known
-	half(5, answer)
-	half(0, answer)
+	h.half(5, answer)
+	h.half(0, answer)
 	h.opensAfter(810 * time.Millisecond) // a second after the first five
-	half(5, 700*time.Millisecond)
-	half(0, answer)
+	h.half(5, 700*time.Millisecond)
+	h.half(0, answer)
 	h.opensAfter(410 * time.Millisecond) // half a second after the other five: it was full before
-	half(5, answer)
-	half(0, answer)
+	h.half(5, answer)
+	h.half(0, answer)
 	h.starts(0)
 }
 
@@ -314,39 +316,28 @@ func TestABriefQuotaIsWholeByTheTimesOfItsStarts(t *testing.T) {
 func TestABriefWindowThatOthersUseEndsWhenItIsTold(t *testing.T) {
 	h := newTeller(t, 5, 100)
 	for range 2 {
-		h.starts(5)
-		h.now = h.now.Add(100 * time.Millisecond)
-		for range 5 {
-			h.tells(0, 10, time.Second)
-		}
+		h.half(0, 100*time.Millisecond)
 		h.opensAfter(910 * time.Millisecond)
 	}
 }
 
 // Once that was too early, resets are as they are told.
 func TestAQuotaThatOthersUseIsWholeWhenItIsTold(t *testing.T) {
+	const answer = 100 * time.Millisecond
 	h := newTeller(t, 5, 100)
-	half := func(left int) {
-		t.Helper()
-		h.starts(5)
-		h.now = h.now.Add(100 * time.Millisecond)
-		for range 5 {
-			h.tells(left, 10, time.Second)
-		}
-	}
-	half(5)
-	half(0)
+	h.half(5, answer)
+	h.half(0, answer)
 	h.opensAfter(910 * time.Millisecond)
-	half(5)
-	half(0)
+	h.half(5, answer)
+	h.half(0, answer)
 	h.opensAfter(810 * time.Millisecond)
 	h.starts(5)
 	for range 5 {
 		h.answer(Outcome{Verdict: Throttled, Pause: time.Second, Quota: Quota{0, 10, time.Second}})
 	}
 	h.opensAfter(time.Second)
-	half(5)
-	half(0)
+	h.half(5, answer)
+	h.half(0, answer)
 	h.opensAfter(910 * time.Millisecond)
 }
 

@@ -7,9 +7,9 @@ import (
 
 // The dead do not crowd out the living. A host is silent while a request to it has been in
 // flight for much longer than answers usually take, and nothing was heard of it since. Silent
-// hosts start nothing more while others can, or will after their slow start. A lane in which they hold half the slots is in
-// doubt: while a host that has answered can start something, no new one may, as it could be
-// dead too. So the dead and the new share half the slots.
+// hosts start nothing more while others can, or will after their slow start. A lane in which they
+// hold half the slots is in doubt: while a host that has answered can start something, no new one
+// may, as it could be dead too. So the dead and the new share half the slots.
 //
 // Before the first answer nothing is known of any host. Half of the first requests of a list
 // with many new hosts go to its end, lest a row of dead ones at its front take all slots. A

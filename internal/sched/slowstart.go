@@ -85,7 +85,7 @@ func (h *Host) awaitsEnough() bool {
 // when it is called again.
 func (h *Host) familiar() bool {
 	window := h.sched.config.InitialWindow
-	return window > 0 && h.timed > 0 && h.started > enough*window
+	return window > 0 && h.started > enough*window
 }
 
 // slowStartsWait reports whether a host with enough to do waits for its first answer, which should

@@ -60,9 +60,9 @@ func (t *throttle) resume(now time.Time, s State, inFlight int) {
 func resumed(now time.Time, s State, started, inFlight int) *allowance {
 	a := &allowance{
 		least: s.Quota.Left, size: max(1, s.Quota.Size, s.Quota.Left), recent: math.MaxInt,
-		round: started, latest: now, reset: s.Reset, period: s.Reset.Sub(now),
+		round: started, latest: now, period: s.Reset.Sub(now),
+		renewal: renewal{reset: s.Reset, told: started, flying: inFlight},
 	}
 	a.count(started, inFlight)
-	a.told, a.flying = started, inFlight
 	return a
 }
