@@ -4,7 +4,6 @@ import (
 	"errors"
 	"maps"
 	"net/http"
-	"slices"
 	"time"
 )
 
@@ -77,11 +76,10 @@ func (r *run) pause() bool {
 // send feeds a task, unless it can be finished without.
 func (r *run) send(t *task, yield func(*http.Request) bool) bool {
 	if r.isEnding() {
-		r.reader.tasks = slices.Insert(r.reader.tasks, 0, t)
 		return false
 	}
 	if !r.try(t) {
-		return !r.isEnding() // a task that is read twice looks like one that was seen
+		return !r.isEnding()
 	}
 	req, err := t.http()
 	if err != nil {
@@ -120,11 +118,11 @@ func (r *run) try(t *task) bool {
 	most := r.worker.fleet.config.MaxDeliveries
 	// Deaths of which nothing is known count, but never so much that two more are enough: others may
 	// be to blame for these.
-	if known := max(0, min(deaths, most-3)); known+trial.Fatal >= most {
+	if unexplained := max(0, min(deaths, most-3)); unexplained+trial.Fatal >= most {
 		r.background.Go(func() { r.poison(t, errDeadly) })
 		return false
 	}
-	if trial.Fatal > 0 && !r.suspect(t) {
+	if trial.Fatal > 0 && !r.lockSuspect(t) {
 		return false
 	}
 	r.recordMu.Lock()
@@ -140,23 +138,23 @@ func (r *run) isCareful() bool {
 	return r.careful > 0
 }
 
-// suspect waits until no other suspect of the worker runs. It reports false if the run ends, and the task
-// stays undone.
-func (r *run) suspect(t *task) bool {
+// lockSuspect waits until no other suspect of the worker runs. It reports false if the run ends, and the
+// task stays undone.
+func (r *run) lockSuspect(t *task) bool {
 	select {
-	case r.worker.suspect <- struct{}{}:
-		t.suspect = true
+	case r.worker.suspects <- struct{}{}:
+		t.locked = true
 	case <-r.ending:
-		r.reader.tasks = slices.Insert(r.reader.tasks, 0, t)
 	case <-r.worker.ctx.Done():
 	}
-	return t.suspect
+	return t.locked
 }
 
-// endSuspect lets the next suspect run, when it is known of the one at hand that the worker did not die of it.
-func (w *worker) endSuspect() {
+// unlockSuspect lets the next suspect run, when it is written down that the worker did not die of the one at
+// hand.
+func (w *worker) unlockSuspect() {
 	w.journal.flush(w.ctx)
-	<-w.suspect
+	<-w.suspects
 }
 
 var errDeadly = errors.New("workers have died of it")

@@ -63,7 +63,7 @@ func (r *run) clearLocked() bool {
 func (r *run) trust() {
 	r.recordMu.Lock()
 	defer r.recordMu.Unlock()
-	r.rec.acquit(func(trial) bool { return false })
+	r.rec.acquit(nil)
 	r.fenceUnless(r.writeLocked(r.worker.ctx))
 }
 
@@ -74,8 +74,8 @@ const (
 
 // handle decides about a task that the Fetcher has answered.
 func (r *run) handle(t *task, res fetch.Result) {
-	if t.suspect {
-		defer r.worker.endSuspect()
+	if t.locked {
+		defer r.worker.unlockSuspect()
 	}
 	if r.worker.ctx.Err() != nil {
 		return // another may have the host

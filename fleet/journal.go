@@ -17,15 +17,14 @@ type journal struct {
 	store *store.Store
 	id    string // the worker's
 
-	mu        sync.Mutex // guards the fields below, and done and left of all pages
-	since     time.Time  // of the first news that is not written down; zero: there is none
-	unwritten int        // pieces of news
-	noted     int        // all news there ever were
-	taken     int        // those of them that the last entry has
-	wrote     int        // and those that are written down
-	live      map[*page]struct{}
-	dirty     map[*page]struct{}
-	news      chan struct{}
+	mu    sync.Mutex // guards the fields below, and done and left of all pages
+	since time.Time  // of the first news that is not written down; zero: there is none
+	noted int        // pieces of news so far
+	taken int        // of them, in entries
+	wrote int        // and written down
+	live  map[*page]struct{}
+	dirty map[*page]struct{}
+	news  chan struct{}
 }
 
 // interval is the least time from one entry to the next.
@@ -54,7 +53,6 @@ func (j *journal) note(p *page, index int) (last bool) {
 	p.done.set(index)
 	p.left--
 	j.live[p], j.dirty[p] = struct{}{}, struct{}{}
-	j.unwritten++
 	j.noted++
 	if j.since.IsZero() {
 		j.since = time.Now()
@@ -79,7 +77,7 @@ func (j *journal) behind() bool {
 		return false
 	}
 	waits := time.Since(j.since)
-	return waits > patience || waits > patience/10 && j.unwritten > fewNews || !j.store.Connected()
+	return waits > patience || waits > patience/10 && j.noted-j.wrote > fewNews || !j.store.Connected()
 }
 
 // flush waits until all that was noted is written down.
@@ -155,7 +153,6 @@ func (j *journal) written(began time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.since, j.wrote = time.Time{}, j.taken
-	j.unwritten = len(j.dirty) // or some more
 	if len(j.dirty) > 0 {
 		j.since = began
 	}

@@ -61,12 +61,11 @@ func (r *record) trialOf(page uint64, index int) *trial {
 	return t
 }
 
-// acquit ends all suspicion but of some requests.
-func (r *record) acquit(but func(trial) bool) {
-	r.Trial = nil
-	r.Suspects = slices.DeleteFunc(r.Suspects, func(t trial) bool { return !but(t) })
-	if len(r.Suspects) == 0 {
-		r.Deaths, r.Suspects = 0, nil
+// acquit ends all suspicion but of those that were not tried.
+func (r *record) acquit(untried []trial) {
+	r.Trial, r.Suspects = nil, untried
+	if len(untried) == 0 {
+		r.Deaths = 0
 	}
 }
 

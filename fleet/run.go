@@ -60,9 +60,9 @@ type page struct {
 // A task is a request of a page.
 type task struct {
 	stored
-	page    *page
-	index   int
-	suspect bool // it holds worker.suspect
+	page   *page
+	index  int
+	locked bool // it holds worker.suspects
 }
 
 const (
@@ -262,10 +262,14 @@ func (r *run) settleLocked() (left bool) {
 		r.rec.Progress[seq] = done
 		left = left || missing > 0
 	}
-	r.rec.acquit(func(t trial) bool {
-		p := r.pages[t.Page]
-		return p == nil && t.Page > r.reader.after || p != nil && !r.rec.Progress[t.Page].has(t.Index)
-	})
+	var untried []trial
+	for _, t := range r.rec.Suspects {
+		_, read := r.pages[t.Page]
+		if read && !r.rec.Progress[t.Page].has(t.Index) || t.Page > r.reader.after {
+			untried = append(untried, t)
+		}
+	}
+	r.rec.acquit(untried)
 	return left
 }
 

@@ -43,7 +43,7 @@ func (f *Fleet) Run(ctx context.Context, handler Handler, opts ...fetch.Option) 
 		return errors.New("fleet: nil Handler")
 	}
 	for joined := false; ; joined = true {
-		w := &worker{fleet: f, handler: handler, id: rand.Text(), runs: map[string]*run{}, suspect: make(chan struct{}, 1)}
+		w := &worker{fleet: f, handler: handler, id: rand.Text(), runs: map[string]*run{}, suspects: make(chan struct{}, 1)}
 		fetcher, err := fetch.New(append(slices.Clone(opts), w.options()...)...)
 		if err != nil {
 			return fmt.Errorf("fleet: %w", err)
@@ -89,7 +89,7 @@ type worker struct {
 	peers                        atomic.Int64 // workers that live, with this one
 	started                      time.Time
 	legacies                     legacies
-	suspect                      chan struct{} // has a value while a suspect runs, see run.try
+	suspects                     chan struct{} // a lock: one of them runs at a time, see run.try
 	reference                    reference
 }
 
