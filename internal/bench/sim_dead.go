@@ -52,9 +52,9 @@ func compareDead(out io.Writer) {
 	fmt.Fprintln(table, "URLs of each\tnext URL in order\tfetch\tall of the dead tried once\t")
 	for _, each := range []int{1, 5, 25} {
 		c := newCemetery(2000, each, 64)
-		alone := c.alone(false)
+		alone := c.alone()
 		fmt.Fprintf(table, "%d\t", each)
-		for _, took := range []time.Duration{c.inOrder(), c.scheduled(), c.alone(true)} {
+		for _, took := range []time.Duration{c.inOrder(), c.scheduled(), c.tried()} {
 			fmt.Fprintf(table, "%.1f s, %.2f\t", took.Seconds(), took.Seconds()/alone.Seconds())
 		}
 		fmt.Fprintln(table)
@@ -63,11 +63,21 @@ func compareDead(out io.Writer) {
 	fmt.Fprintln(out)
 }
 
-// alone is the time that the living take without the dead, or with one try of each.
-func (c *cemetery) alone(tries bool) time.Duration {
+// alone is the time that the living take without the dead.
+func (c *cemetery) alone() time.Duration {
+	return c.slotTime(func(url int) bool { return !c.isDead(url) })
+}
+
+// tried is the time that the living take, and one try of each dead host.
+func (c *cemetery) tried() time.Duration {
+	return c.slotTime(func(url int) bool { return !c.isDead(url) || url < len(c.keys) })
+}
+
+// slotTime is the time that all slots need for some URLs.
+func (c *cemetery) slotTime(wanted func(url int) bool) time.Duration {
 	var work time.Duration
 	for url := range c.of {
-		if !c.isDead(url) || tries && url < len(c.keys) {
+		if wanted(url) {
 			work += c.takes(url)
 		}
 	}

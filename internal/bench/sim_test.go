@@ -29,7 +29,7 @@ func TestRefusedURLsAreAllAccountedFor(t *testing.T) {
 
 func TestDeadHostsLeaveHalfTheSlots(t *testing.T) {
 	l := newCemetery(200, 25, 8)
-	alone, inOrder, fetch := l.alone(false), l.inOrder(), l.scheduled()
+	alone, inOrder, fetch := l.alone(), l.inOrder(), l.scheduled()
 	if fetch < alone || fetch > inOrder || fetch > alone*22/10 {
 		t.Errorf("alone %v, in order %v, fetch %v", alone, inOrder, fetch)
 	}
