@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -100,12 +99,13 @@ func (r *run) handle(t *task, res fetch.Result) {
 		r.accepted()
 	}
 	next, err := r.follow(t, &res)
-	switch {
-	case err != nil:
+	if next != nil {
+		if err = r.hop(t, next, res.Redirects+1); err == nil {
+			return
+		}
+	}
+	if err != nil {
 		res.Err = &fetch.Error{Method: target.Method(t.Method), URL: target.Redact(t.given().URL), Attempts: res.Attempts, Err: err}
-	case next != nil:
-		r.hop(t, next, res.Redirects+1)
-		return
 	}
 	r.deliver(t, res)
 }
@@ -180,11 +180,14 @@ func (r *run) again(t *task, after time.Duration) {
 	s.Deliveries++
 	s.NotBefore = time.Now().Add(after)
 	r.worker.again.Add(1)
-	r.replace(t, r.host, s)
+	if err := r.replace(t, r.host, s); err != nil {
+		r.poison(t, err)
+	}
 }
 
-// hop queues the request that a redirect leads to at its host, after so many more redirects.
-func (r *run) hop(t *task, next *http.Request, redirects int) {
+// hop queues the request that a redirect leads to at its host, after so many more redirects. It fails
+// if that is too large to be queued.
+func (r *run) hop(t *task, next *http.Request, redirects int) error {
 	if t.Hop != nil {
 		redirects += t.Hop.Redirects
 	}
@@ -192,27 +195,34 @@ func (r *run) hop(t *task, next *http.Request, redirects int) {
 		Request: Request{URL: next.URL.String(), Method: next.Method, Header: next.Header},
 		Hop:     &hop{Origin: t.given(), Redirects: redirects},
 	}
-	r.replace(t, target.HostOf(next.URL), s)
+	if err := r.replace(t, queueOf(target.HostOf(next.URL)), s); err != nil {
+		return fmt.Errorf("%w: %w", fetch.ErrRedirect, err)
+	}
+	return nil
 }
 
 // replace stores what takes the place of a task, and then notes that as done: in this order, so that it
-// may be there twice but not get lost. If it was stored before, it has the same name.
-func (r *run) replace(t *task, host string, s stored) {
+// may be there twice but not get lost. If it was stored before, it has the same name. It fails, and the
+// task is where it was, if no page can have what is to be stored.
+func (r *run) replace(t *task, host string, s stored) error {
 	w := r.worker
 	var text pageText
 	text.add(s)
 	data, err := text.encode()
-	if err != nil {
-		r.poison(t, err)
-		return
+	switch {
+	case err != nil:
+		return err
+	case len(data) > store.MaxData:
+		return fmt.Errorf("what is to be queued takes %d bytes, and %d is the most", len(data), store.MaxData)
 	}
 	id := fmt.Sprintf("%d.%d.%d", t.page.seq, t.index, s.Deliveries)
 	_, err = w.fleet.store.AddPages(w.ctx, []store.NewPage{{Host: host, Count: 1, Data: data, ID: id}})
 	if err != nil {
 		r.holdOff()
-		return
+		return nil
 	}
 	r.done(t)
+	return nil
 }
 
 // holdOff ends the run for a while: what became of a task cannot be stored, so that it stays as it is.
@@ -225,37 +235,35 @@ func (r *run) holdOff() {
 
 const holdOffTime = 5 * time.Second
 
-// A poisoned is a request that was given up.
-type poisoned struct {
-	Request    Request `json:"request"`
-	Deliveries int     `json:"deliveries"`
-	Error      string  `json:"error"`
-}
-
 // poison puts a task with the poison.
 func (r *run) poison(t *task, reason error) {
-	w := r.worker
-	data, err := json.Marshal(poisoned{t.given(), t.Deliveries + 1, reason.Error()})
-	if err != nil {
-		return
-	}
-	if err := w.fleet.store.AddPoison(w.ctx, r.host, data, fmt.Sprintf("%d.%d", t.page.seq, t.index)); err != nil {
+	id := fmt.Sprintf("%d.%d", t.page.seq, t.index)
+	if err := r.addPoison(id, t.given(), t.Deliveries+1, reason); err != nil {
 		r.holdOff()
 		return
 	}
 	r.done(t)
 }
 
-// discard puts a page that cannot be read with the poison: it was not written by this program.
+// discard puts a page that cannot be read, or as much of it as has room, with the poison: it was not
+// written by this program.
 func (r *run) discard(p store.Page, reason error) {
-	w := r.worker
-	data, err := json.Marshal(poisoned{Request{Body: p.Data}, 1, reason.Error()})
+	data := p.Data[:min(len(p.Data), store.MaxData/2)]
+	if r.addPoison(fmt.Sprint(p.Seq), Request{Body: data}, 1, reason) == nil {
+		r.worker.fleet.store.DeletePage(r.worker.ctx, p.Seq)
+	}
+}
+
+func (r *run) addPoison(id string, req Request, deliveries int, reason error) error {
+	p, err := newPoisoned(req, deliveries, reason)
 	if err != nil {
-		return
+		return err
 	}
-	if w.fleet.store.AddPoison(w.ctx, r.host, data, fmt.Sprint(p.Seq)) == nil {
-		w.fleet.store.DeletePage(w.ctx, p.Seq)
+	data, err := encodeJSON(p)
+	if err != nil {
+		return err
 	}
+	return r.worker.fleet.store.AddPoison(r.worker.ctx, r.host, data, id)
 }
 
 // follow returns the request that a response leads to, if that is one to another host: those

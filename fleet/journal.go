@@ -36,8 +36,12 @@ const (
 	fewNews  = 64
 )
 
-// whole is after how many entries one replaces all that are there.
-const whole = 500
+// whole is after how many writes one replaces all that is there, and maxEntry how large an entry
+// becomes before another begins.
+const (
+	whole    = 500
+	maxEntry = store.MaxData / 2
+)
 
 func newJournal(s *store.Store, id string) *journal {
 	return &journal{store: s, id: id, live: map[*page]struct{}{}, dirty: map[*page]struct{}{}, news: make(chan struct{}, 1)}
@@ -124,8 +128,8 @@ func (j *journal) run(ctx context.Context) {
 		case <-j.news:
 		}
 		instead := n%whole == 0
-		entry, began := j.entry(instead)
-		if len(entry) > 0 && j.store.Append(ctx, j.id, entry, instead) != nil {
+		entries, began := j.entries(instead)
+		if j.store.Append(ctx, j.id, entries, instead) != nil {
 			j.again()
 		} else {
 			j.written(began)
@@ -158,8 +162,8 @@ func (j *journal) written(began time.Time) {
 	}
 }
 
-// entry returns what is to be written, all pages or those with news, and the time.
-func (j *journal) entry(all bool) ([]byte, time.Time) {
+// entries returns what is to be written, all pages or those with news, and the time.
+func (j *journal) entries(all bool) (entries [][]byte, began time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	pages := j.dirty
@@ -172,10 +176,16 @@ func (j *journal) entry(all bool) ([]byte, time.Time) {
 		text = binary.AppendUvarint(text, uint64(p.left))
 		text = appendText(text, p.host)
 		text = appendText(text, string(p.done))
+		if len(text) >= maxEntry {
+			entries, text = append(entries, text), nil
+		}
+	}
+	if len(text) > 0 {
+		entries = append(entries, text)
 	}
 	clear(j.dirty)
 	j.taken = j.noted
-	return text, time.Now()
+	return entries, time.Now()
 }
 
 func appendText(to []byte, text string) []byte {

@@ -53,7 +53,7 @@ func (f *Fleet) AddRequests(ctx context.Context, reqs iter.Seq[Request]) (int, e
 const (
 	pageRequests = 100       // of a page, at most
 	pageBytes    = 128 << 10 // of a page, about
-	maxRequest   = 512 << 10 // of one request
+	maxRequest   = 768 << 10 // of one request
 	fullPages    = 64        // are stored together
 	maxBuffered  = 20_000    // requests in pages that are not full
 )
@@ -87,9 +87,10 @@ func (a *adder) add(r Request) error {
 		r.Method = ""
 	}
 	host, _ := target.Host(r.URL) // a URL without one has no host, and its result says so
-	size := r.size()
+	host = queueOf(host)
+	size := r.room()
 	if size > maxRequest {
-		return fmt.Errorf("%s: a request of %d bytes, and %d is the most", target.Redact(r.URL), size, maxRequest)
+		return fmt.Errorf("%.200s: the request takes %d bytes, and %d is the most", target.Redact(r.URL), size, maxRequest)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -113,16 +114,18 @@ func (a *adder) add(r Request) error {
 	return a.err
 }
 
-func (r *Request) size() int {
-	size := len(r.URL) + len(r.Method) + len(r.Body)*4/3
-	for key, values := range r.Header {
-		size += len(key)
-		for _, v := range values {
-			size += len(v)
-		}
+// queueOf returns where the URLs of a host wait: in a queue of its own, or, where it is too long for one
+// and for every name that there is (RFC 1035, section 2.3.4), with those that have no host.
+func queueOf(host string) string {
+	if len(host) > maxHost {
+		return ""
 	}
-	return size
+	return host
 }
+
+// maxHost has room for a name in any script. A broker ends a connection on which a subject is longer than
+// 4,096 bytes, and a host can be three times as long in there.
+const maxHost = 1 << 10
 
 // closeLocked makes a page of what has come of a host.
 func (a *adder) closeLocked(host string, p *openPage) {

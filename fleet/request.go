@@ -2,11 +2,14 @@ package fleet
 
 import (
 	"bytes"
+	"encoding/gob"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/batchhttp/fetch/internal/redirect"
 	"github.com/batchhttp/fetch/internal/target"
@@ -25,6 +28,38 @@ func (r *Request) isPlain() bool {
 	return (r.Method == "" || r.Method == http.MethodGet) && len(r.Header) == 0 && len(r.Body) == 0
 }
 
+// isText reports whether JSON, which has characters only, leaves the request as it is.
+func (r *Request) isText() bool {
+	ok := utf8.ValidString(r.URL) && utf8.ValidString(r.Method)
+	for key, values := range r.Header {
+		ok = ok && utf8.ValidString(key) && !slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) })
+	}
+	return ok
+}
+
+// room returns how many bytes of a page the request takes at most.
+func (r *Request) room() int {
+	n := roomOf(r.URL) + roomOf(r.Method) + len(r.Body)*4/3
+	for key, values := range r.Header {
+		n += roomOf(key)
+		for _, v := range values {
+			n += roomOf(v)
+		}
+	}
+	return n
+}
+
+// roomOf is room for a string, in JSON, where some characters are escaped, or in the base64 of a gob.
+func roomOf(text string) int {
+	n := len(text) + len(text)/2 + 8
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c == 0xe2 { // with U+2028 and U+2029
+			n += 5
+		}
+	}
+	return n
+}
+
 // A stored is a request with what has become of it so far.
 type stored struct {
 	Request
@@ -38,6 +73,8 @@ type hop struct {
 	Origin    Request `json:"origin"`
 	Redirects int     `json:"redirects"`
 }
+
+func (s *stored) isText() bool { return s.Request.isText() && (s.Hop == nil || s.Hop.Origin.isText()) }
 
 // given returns the request as it was added.
 func (s *stored) given() Request {
@@ -80,19 +117,50 @@ func (s *stored) http() (*http.Request, error) {
 type pageText struct {
 	URLs     []string `json:"u,omitempty"`
 	Requests []stored `json:"r,omitempty"`
+	Odd      []byte   `json:"o,omitempty"` // the gob of those that JSON would change
+
+	odd []stored
 }
 
 func (p *pageText) add(s stored) {
-	if s.once() && s.NotBefore.IsZero() {
+	switch {
+	case !s.isText():
+		p.odd = append(p.odd, s)
+	case s.once() && s.NotBefore.IsZero():
 		p.URLs = append(p.URLs, s.URL)
-	} else {
+	default:
 		p.Requests = append(p.Requests, s)
 	}
 }
 
-func (p *pageText) count() int { return len(p.URLs) + len(p.Requests) }
+func (p *pageText) count() int { return len(p.URLs) + len(p.Requests) + len(p.odd) }
 
-func (p *pageText) encode() ([]byte, error) { return json.Marshal(p) }
+func (p *pageText) encode() ([]byte, error) {
+	if len(p.odd) > 0 {
+		var err error
+		if p.Odd, err = encodeGob(p.odd); err != nil {
+			return nil, err
+		}
+	}
+	return encodeJSON(p)
+}
+
+func encodeGob(v any) ([]byte, error) {
+	var b bytes.Buffer
+	err := gob.NewEncoder(&b).Encode(v)
+	return b.Bytes(), err
+}
+
+// encodeJSON is json.Marshal, but leaves & as it is, which many URLs have, and which would be six bytes.
+func encodeJSON(v any) ([]byte, error) {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
+}
 
 // readPage returns the requests of a page in the order in which they count.
 func readPage(data []byte) ([]stored, error) {
@@ -100,9 +168,14 @@ func readPage(data []byte) ([]stored, error) {
 	if err := json.Unmarshal(data, &p); err != nil {
 		return nil, fmt.Errorf("a page that cannot be read: %w", err)
 	}
+	if len(p.Odd) > 0 {
+		if err := gob.NewDecoder(bytes.NewReader(p.Odd)).Decode(&p.odd); err != nil {
+			return nil, fmt.Errorf("a page that cannot be read: %w", err)
+		}
+	}
 	all := make([]stored, 0, p.count())
 	for _, u := range p.URLs {
 		all = append(all, stored{Request: Request{URL: u}})
 	}
-	return append(all, p.Requests...), nil
+	return slices.Concat(all, p.Requests, p.odd), nil
 }

@@ -2,8 +2,11 @@ package fleet
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/batchhttp/fetch/fleet/internal/store"
 )
 
 // What a journal says is what was noted, whatever was written down when.
@@ -21,8 +24,10 @@ func TestAJournalTellsWhatIsDone(t *testing.T) {
 			t.Errorf("%d is the last, or is not", i)
 		}
 		if i%7 == 0 {
-			entry, _ := j.entry(i%2 == 0)
-			l.read(entry)
+			entries, _ := j.entries(i%2 == 0)
+			for _, entry := range entries {
+				l.read(entry)
+			}
 		}
 	}
 	if got := l["b.example"][9]; got.left != 0 || got.done.count() != 3 {
@@ -34,16 +39,37 @@ func TestAJournalTellsWhatIsDone(t *testing.T) {
 	if done, left := j.close(pages[1]); done.count() != 3 || left != 0 {
 		t.Errorf("%d done, %d left", done.count(), left)
 	}
-	if entry, _ := j.entry(true); len(entry) == 0 {
+	if entries, _ := j.entries(true); len(entries) == 0 {
 		t.Error("the other page is gone too")
+	}
+}
+
+func TestAJournalOfManyPagesIsWrittenInParts(t *testing.T) {
+	j := newJournal(nil, "w")
+	const pages = 10_000
+	for i := range pages {
+		j.note(&page{seq: uint64(i), host: strings.Repeat("h", 250), done: newBits(9), left: 9}, 8)
+	}
+	entries, _ := j.entries(false)
+	l := legacy{}
+	for _, entry := range entries {
+		if len(entry) > store.MaxData {
+			t.Errorf("an entry of %d bytes", len(entry))
+		}
+		l.read(entry)
+	}
+	for _, read := range l {
+		if len(read) != pages {
+			t.Errorf("%d pages", len(read))
+		}
 	}
 }
 
 func FuzzJournal(f *testing.F) {
 	j := newJournal(nil, "w")
 	j.note(&page{seq: 300, host: "a.example", done: newBits(9), left: 9}, 8)
-	entry, _ := j.entry(true)
-	f.Add(entry)
+	entries, _ := j.entries(true)
+	f.Add(entries[0])
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l := legacy{}
 		l.read(text)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -11,13 +12,22 @@ import (
 // journalLife is how long a journal is kept, so that those of the dead go at last.
 const journalLife = 24 * time.Hour
 
-// Append adds to a worker's journal. With instead it replaces all that is there.
-func (s *Store) Append(ctx context.Context, id string, data []byte, instead bool) error {
-	m := &nats.Msg{Subject: s.subject("journal", id), Data: data, Header: nats.Header{jetstream.MsgTTLHeader: {journalLife.String()}}}
-	if instead {
-		m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+// Append adds entries to a worker's journal. With instead they replace all that is there, which
+// goes once they are stored.
+func (s *Store) Append(ctx context.Context, id string, entries [][]byte, instead bool) error {
+	var first uint64
+	for _, data := range entries {
+		m := &nats.Msg{Subject: s.subject("journal", id), Data: data, Header: nats.Header{jetstream.MsgTTLHeader: {journalLife.String()}}}
+		seq, err := s.publish(ctx, m)
+		if err != nil {
+			return err
+		}
+		first = cmp.Or(first, seq)
 	}
-	return s.publish(ctx, m)
+	if !instead || first == 0 {
+		return nil
+	}
+	return s.purge(ctx, id, jetstream.WithPurgeSequence(first))
 }
 
 // Journal returns a worker's journal, the oldest first.
@@ -26,13 +36,12 @@ func (s *Store) Journal(ctx context.Context, id string) (entries [][]byte, err e
 }
 
 // DropJournal deletes a worker's journal.
-func (s *Store) DropJournal(ctx context.Context, id string) error {
+func (s *Store) DropJournal(ctx context.Context, id string) error { return s.purge(ctx, id) }
+
+// purge deletes what a worker's journal has, or of that what the options say.
+func (s *Store) purge(ctx context.Context, id string, opts ...jetstream.StreamPurgeOpt) error {
 	return s.repeat(ctx, func(ctx context.Context) error {
-		log, err := s.js.Stream(ctx, s.streamName("log"))
-		if err != nil {
-			return err
-		}
-		return log.Purge(ctx, jetstream.WithPurgeSubject(s.subject("journal", id)))
+		return s.log.Purge(ctx, append(opts, jetstream.WithPurgeSubject(s.subject("journal", id)))...)
 	})
 }
 
@@ -40,7 +49,8 @@ func (s *Store) DropJournal(ctx context.Context, id string) error {
 func (s *Store) AddSeen(ctx context.Context, host string, data []byte, ttl time.Duration) error {
 	m := &nats.Msg{Subject: s.subject("seen", encodeHost(host)), Data: data, Header: nats.Header{}}
 	m.Header.Set(jetstream.MsgTTLHeader, seconds(ttl).String())
-	return s.publish(ctx, m)
+	_, err := s.publish(ctx, m)
+	return err
 }
 
 // Seen returns what AddSeen has noted of a host.
@@ -58,21 +68,27 @@ func (s *Store) logged(ctx context.Context, subject string) (entries [][]byte, e
 
 // AddPoison keeps a request that was given up.
 func (s *Store) AddPoison(ctx context.Context, host string, data []byte, id string) error {
-	return s.publish(ctx, &nats.Msg{
+	_, err := s.publish(ctx, &nats.Msg{
 		Subject: s.subject("poison", encodeHost(host)), Data: data, Header: nats.Header{jetstream.MsgIDHeader: {id}},
 	})
+	return err
 }
 
 // AddResult keeps a result.
 func (s *Store) AddResult(ctx context.Context, host string, data []byte) error {
-	return s.publish(ctx, &nats.Msg{Subject: s.subject("results", encodeHost(host)), Data: data})
+	_, err := s.publish(ctx, &nats.Msg{Subject: s.subject("results", encodeHost(host)), Data: data})
+	return err
 }
 
-func (s *Store) publish(ctx context.Context, m *nats.Msg) error {
-	return s.repeat(ctx, func(ctx context.Context) error {
-		_, err := s.js.PublishMsg(ctx, m)
+func (s *Store) publish(ctx context.Context, m *nats.Msg) (seq uint64, err error) {
+	err = s.repeat(ctx, func(ctx context.Context) error {
+		ack, err := s.js.PublishMsg(ctx, m)
+		if err == nil {
+			seq = ack.Sequence
+		}
 		return err
 	})
+	return seq, err
 }
 
 // Length returns how many messages the stream of a kind has.

@@ -46,12 +46,23 @@ type Store struct {
 	replies *replies
 	link    *link
 
-	urls, state, tokens jetstream.Stream
-	queue               jetstream.Consumer
+	urls, state, tokens, log jetstream.Stream
+	queue                    jetstream.Consumer
 }
+
+// MaxData is how many bytes a message may have, and ErrTooLarge says that one has more. A subject and
+// headers have room beside them in what a broker takes unless told otherwise.
+const MaxData = maxPayload - 16<<10
+
+const maxPayload = 1 << 20
+
+var ErrTooLarge = nats.ErrMaxPayload
 
 // Open makes the streams, or takes those that exist as they are but for what config says.
 func Open(ctx context.Context, conn *nats.Conn, config Config) (*Store, error) {
+	if most := conn.MaxPayload(); most < maxPayload {
+		return nil, fmt.Errorf("the broker takes messages of %d bytes (max_payload), and %d are needed", most, maxPayload)
+	}
 	js, err := jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(8*maxPublishing), jetstream.WithPublishAsyncTimeout(maxTry))
 	if err != nil {
 		return nil, err
@@ -119,9 +130,9 @@ func (s *Store) streams() []streamOf {
 	state := stream("state", "host", "worker")
 	state.MaxMsgsPerSubject, state.AllowMsgTTL, state.AllowDirect = 1, true, true
 	log := stream("log", "journal", "seen")
-	log.AllowMsgTTL, log.AllowRollup, log.AllowDirect = true, true, true
+	log.AllowMsgTTL, log.AllowDirect = true, true
 	return []streamOf{
-		{urls, &s.urls}, {tokens, &s.tokens}, {state, &s.state}, {log, nil},
+		{urls, &s.urls}, {tokens, &s.tokens}, {state, &s.state}, {log, &s.log},
 		{stream("poison", "poison"), nil}, {stream("results", "results"), nil},
 	}
 }
@@ -140,17 +151,21 @@ func (s *Store) streamName(kind string) string { return s.config.Name + "-" + ki
 
 func (s *Store) subject(kind, rest string) string { return s.config.Name + "." + kind + "." + rest }
 
-// encodeHost returns a host's key as a token of a subject: dots part tokens there.
+// noHost stands for the host of URLs that have none. encodeHost writes no % but before two digits.
+const noHost = "%"
+
+// encodeHost returns a host's key as a token of a subject, in ASCII: dots part tokens there, and what
+// asks for a subject does so in JSON. It is at most three times as long as the key.
 func encodeHost(host string) string {
 	if host == "" {
-		return "//" // of URLs that have none
+		return noHost
 	}
 	var b strings.Builder
 	for i := 0; i < len(host); i++ {
 		switch c := host[i]; {
 		case c == '.':
 			b.WriteByte('/')
-		case c <= ' ' || c == 0x7f || strings.IndexByte("*>%/", c) >= 0:
+		case c <= ' ' || c >= 0x7f || strings.IndexByte("*>%/", c) >= 0:
 			fmt.Fprintf(&b, "%%%02X", c)
 		default:
 			b.WriteByte(c)
@@ -161,7 +176,7 @@ func encodeHost(host string) string {
 
 // decodeHost undoes encodeHost.
 func decodeHost(token string) string {
-	if token == "//" {
+	if token == noHost {
 		return ""
 	}
 	var b strings.Builder
@@ -233,7 +248,7 @@ func (s *Store) try(ctx context.Context, limit time.Duration, f func(context.Con
 func isRefusal(err error) bool {
 	var refused *jetstream.APIError
 	switch {
-	case errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, ErrConflict):
+	case errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, ErrConflict) || errors.Is(err, ErrTooLarge):
 		return true
 	case errors.As(err, &refused):
 		return refused.Code < 500 || isFull(refused)
