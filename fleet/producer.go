@@ -56,6 +56,7 @@ const (
 	maxRequest   = 768 << 10 // of one request
 	fullPages    = 64        // are stored together
 	maxBuffered  = 20_000    // requests in pages that are not full
+	maxBytes     = 32 << 20  // of them, about
 )
 
 // An adder collects requests into the pages of their hosts.
@@ -67,7 +68,8 @@ type adder struct {
 	mu       sync.Mutex // guards the fields below
 	open     map[string]*openPage
 	full     []store.NewPage
-	buffered int
+	buffered int // requests in open pages
+	bytes    int // of them
 	pages    int
 	stored   int
 	err      error
@@ -101,12 +103,13 @@ func (a *adder) add(r Request) error {
 	}
 	p.text.add(stored{Request: r})
 	p.bytes += size
+	a.bytes += size
 	a.buffered++
 	if p.text.count() >= pageRequests || p.bytes >= pageBytes {
 		a.closeLocked(host, p)
 	}
 	switch {
-	case a.buffered >= maxBuffered:
+	case a.buffered >= maxBuffered || a.bytes >= maxBytes:
 		a.flushLocked()
 	case len(a.full) >= fullPages:
 		a.storeLocked()
@@ -139,6 +142,7 @@ func (a *adder) closeLocked(host string, p *openPage) {
 		Host: host, Count: p.text.count(), Data: data, ID: fmt.Sprintf("%s.%d", a.id, a.pages),
 	})
 	a.buffered -= p.text.count()
+	a.bytes -= p.bytes
 	delete(a.open, host)
 }
 

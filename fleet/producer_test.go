@@ -1,0 +1,35 @@
+package fleet
+
+import (
+	"fmt"
+	"testing"
+)
+
+// What is added to very many hosts at once has a page open for each of them.
+func TestWhatIsAddedTakesBoundedMemory(t *testing.T) {
+	f, err := Open(t.Context(), Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	a := newAdder(t.Context(), f.store)
+	const n, size = 600, 64 << 10
+	for i := range n {
+		if err := a.add(Request{URL: fmt.Sprintf("http://h%d.example/", i), Body: make([]byte, size)}); err != nil {
+			t.Fatal(err)
+		}
+		held := 0
+		for _, p := range a.open {
+			held += p.bytes
+		}
+		if held != a.bytes || held > maxBytes {
+			t.Fatalf("%d bytes are held, of which %d count, and %d is the limit", held, a.bytes, maxBytes)
+		}
+	}
+	if a.stored == 0 {
+		t.Error("nothing is stored yet")
+	}
+	if err := a.flush(); err != nil || a.stored != n || a.bytes != 0 || a.buffered != 0 {
+		t.Errorf("%d of %d stored, %d bytes held, %v", a.stored, n, a.bytes, err)
+	}
+}
