@@ -146,11 +146,11 @@ func undo(s string) string {
 	return b.String()
 }
 
-// sentAs returns the request target and the Host that net/http sends for u.
+// sentAs returns the request target and the Host that are sent for u.
 func sentAs(t *testing.T, u *url.URL) (requestTarget, host string) {
 	t.Helper()
 	var b bytes.Buffer
-	req := &http.Request{Method: "GET", URL: u, Host: u.Host}
+	req := &http.Request{Method: "GET", URL: u, Host: HostField(u)}
 	if err := req.Write(&b); err != nil {
 		t.Fatalf("%v cannot be written: %v", u, err)
 	}
@@ -191,7 +191,7 @@ func checkSent(t *testing.T, text string, u *url.URL, base *browserURL) {
 
 var oddTexts = []string{
 	"http://h/a%2Fb c", "http://h/..%2Fx|", "http://h/?q=a b", "http://h/?q=\"<>", "http://h/100%", "http://h?100%", " http://h/ ",
-	"http://h/x\r", "http://@h/", "http://:@h/", "http://[::1]", "http://[0:0:0:0:0:0:0:1]:80", "http://[::ffff:127.0.0.1]/", "http://[fe80::1%25lo]/",
+	"http://h/x\r", "http://@h/", "http://:@h/", "http://[::1]", "http://[0:0:0:0:0:0:0:1]:80", "http://[::ffff:127.0.0.1]/", "http://[fe80::1%25lo]/", "http://[fd80::1%251 ] ",
 	"http://h/%2e%2E/a/./b/%2e", "http://h/a/..", "http://h/..//x", "http://h\\a\\..\\b", "http://h/a\\b?c\\d", "http://h#\x00%", "http://h/\xe9\xff",
 	"http://h/ü?ü#ü", "http://bücher.example/", "http://b%C3%BCcher.example/", "http://\xff/", "http://xn--\xc3\xbc/", "http://ü.xn--a/", "http://Ú.Xn--0", "http://0x7f.1/", "http://1.2.3.4.5/",
 	"http://h/{a}^`[]'()*!", "http://h/?{a}^`[]'()*!\\", "http://u p:%@h/", "http://u\\x@h/", "http://h\\@g/", "HTTP://H:080/", "http://h:/", "http://a%25b/", "http://a%41/",
@@ -235,6 +235,8 @@ func FuzzRequestURL(f *testing.F) {
 	f.Add("h", "/a b", "/a%20b", "c d", "")
 	f.Add("[::1]:80", "*", "", "", "/x y")
 	f.Add("h", "", "", "", "//u@h/x")
+	f.Add("h", "", "", "", "//%80")
+	f.Add("h", "", "", "", "//[fe80::1%251 ]/")
 	f.Add("h", "a\\b\x00", "a\\b\x00", "#\r\n", "*")
 	f.Fuzz(func(t *testing.T, host, path, rawPath, query, opaque string) {
 		given := url.URL{Scheme: "http", Host: host, Path: path, RawPath: rawPath, RawQuery: query, Opaque: opaque}

@@ -165,14 +165,22 @@ func cleanPath(u *url.URL, method string) string {
 }
 
 // isOpaque reports whether the opaque part of u can be sent. net/http leaves it as it is: it must not
-// have user information or lack a host (RFC 9110, section 4.2), or have a fragment (RFC 9112, section 3.2).
+// have user information or lack a host (RFC 9110, section 4.2), or have a fragment (RFC 9112, section 3.2),
+// and its host must be one as it is sent.
 func isOpaque(u *url.URL) bool {
 	if strings.ContainsFunc(u.Opaque, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) {
 		return false
 	}
 	asked := u.RequestURI()
 	sent, err := url.ParseRequestURI(asked)
-	return err == nil && sent.User == nil && (asked[0] == '/' || asked == "*" || sent.Host != "")
+	switch {
+	case err != nil || sent.User != nil:
+		return false
+	case asked[0] == '/' || asked == "*":
+		return true
+	}
+	host, err := spellHost(sent.Host)
+	return err == nil && hostField(host) == host
 }
 
 // Credentials returns the name and password of a URL for Basic, if it has any.
