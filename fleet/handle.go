@@ -3,13 +3,12 @@ package fleet
 import (
 	"errors"
 	"fmt"
-	"net/http"
+	"maps"
 	"time"
 
 	"github.com/batchhttp/fetch"
 	"github.com/batchhttp/fetch/fleet/internal/store"
 	"github.com/batchhttp/fetch/internal/quota"
-	"github.com/batchhttp/fetch/internal/redirect"
 	"github.com/batchhttp/fetch/internal/retry"
 	"github.com/batchhttp/fetch/internal/target"
 )
@@ -98,13 +97,11 @@ func (r *run) handle(t *task, res fetch.Result) {
 	case res.StatusCode > 0:
 		r.accepted()
 	}
-	next, err := r.follow(t, &res)
-	if next != nil {
-		if err = r.hop(t, next, res.Redirects+1); err == nil {
+	if t.leg.Next != nil && res.Err == nil {
+		err := r.hop(t, res.Redirects+1)
+		if err == nil {
 			return
 		}
-	}
-	if err != nil {
 		res.Err = &fetch.Error{Method: target.Method(t.Method), URL: target.Redact(t.given().URL), Attempts: res.Attempts, Err: err}
 	}
 	r.deliver(t, res)
@@ -128,9 +125,7 @@ func (r *run) deliver(t *task, res fetch.Result) {
 	w := r.worker
 	asked := t.given()
 	res.URL, res.Index = asked.URL, 0
-	if t.Hop != nil {
-		res.Redirects += t.Hop.Redirects
-	}
+	res.Redirects += t.hops()
 	err := w.handler(w.ctx, Delivery{Request: asked, Host: r.host, Deliveries: t.Deliveries, Result: res})
 	switch {
 	case w.ctx.Err() != nil:
@@ -187,13 +182,17 @@ func (r *run) again(t *task, after time.Duration) {
 
 // hop queues the request that a redirect leads to at its host, after so many more redirects. It fails
 // if that is too large to be queued.
-func (r *run) hop(t *task, next *http.Request, redirects int) error {
-	if t.Hop != nil {
-		redirects += t.Hop.Redirects
-	}
+func (r *run) hop(t *task, redirects int) error {
+	next := t.leg.Next
+	maps.DeleteFunc(next.Header, func(key string, _ []string) bool {
+		return t.Header[key] == nil // an option's, which the next worker has too
+	})
 	s := stored{
 		Request: Request{URL: next.URL.String(), Method: next.Method, Header: next.Header},
-		Hop:     &hop{Origin: t.given(), Redirects: redirects},
+		Hop:     &hop{Origin: t.given(), Redirects: t.hops() + redirects},
+	}
+	if t.leg.Wait > 0 {
+		s.NotBefore = time.Now().Add(t.leg.Wait)
 	}
 	if err := r.replace(t, queueOf(target.HostOf(next.URL)), s); err != nil {
 		return fmt.Errorf("%w: %w", fetch.ErrRedirect, err)
@@ -264,41 +263,4 @@ func (r *run) addPoison(id string, req Request, deliveries int, reason error) er
 		return err
 	}
 	return r.worker.fleet.store.AddPoison(r.worker.ctx, r.host, data, id)
-}
-
-// follow returns the request that a response leads to, if that is one to another host: those
-// to the same are the Fetcher's.
-func (r *run) follow(t *task, res *fetch.Result) (*http.Request, error) {
-	most := r.worker.fleet.config.MaxRedirects
-	if res.StatusCode < 300 || res.StatusCode > 399 || most < 0 {
-		return nil, nil
-	}
-	var status *fetch.StatusError
-	if res.Err != nil && !errors.As(res.Err, &status) {
-		return nil, nil
-	}
-	from, err := target.Parse(res.FinalURL)
-	if err != nil {
-		return nil, nil
-	}
-	req := &http.Request{Method: t.Method, URL: from, Header: t.Header}
-	if len(t.Body) > 0 {
-		if req, err = t.http(); err != nil {
-			return nil, nil
-		}
-		req.URL = from
-	}
-	var chain redirect.Chain
-	chain.Start(t.Header)
-	hops := res.Redirects
-	if t.Hop != nil {
-		chain.StartLeft()
-		hops += t.Hop.Redirects
-	}
-	policy := redirect.Policy{Max: most, MaxHolds: true}
-	next, err := policy.Next(&chain, req, &http.Response{StatusCode: res.StatusCode, Header: res.Header}, hops)
-	if next == nil || target.HostOf(next.URL) == r.host {
-		return nil, err
-	}
-	return next, nil
 }

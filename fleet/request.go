@@ -11,7 +11,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/batchhttp/fetch/internal/redirect"
 	"github.com/batchhttp/fetch/internal/target"
 )
 
@@ -84,6 +83,14 @@ func (s *stored) given() Request {
 	return s.Request
 }
 
+// hops returns how many redirects have led to the request.
+func (s *stored) hops() int {
+	if s.Hop == nil {
+		return 0
+	}
+	return s.Hop.Redirects
+}
+
 // once reports whether the request may be dropped when its URL was seen before.
 func (s *stored) once() bool { return s.isPlain() && s.Hop == nil && s.Deliveries == 0 }
 
@@ -106,9 +113,6 @@ func (s *stored) http() (*http.Request, error) {
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		req.Body, _ = req.GetBody()
 		req.ContentLength = int64(len(body))
-	}
-	if s.Hop != nil {
-		req = req.WithContext(redirect.AsLeft(req.Context()))
 	}
 	return req, nil
 }

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/batchhttp/fetch/fleet/internal/store"
+	"github.com/batchhttp/fetch/internal/redirect"
 )
 
 // A run is the time in which a worker owns a host. It reads the host's pages, feeds their requests to
@@ -63,6 +65,17 @@ type task struct {
 	page   *page
 	index  int
 	locked bool // it holds worker.suspects
+	leg    redirect.Leg
+}
+
+// http returns the request for a Fetcher, which tells by the leg where it leads to.
+func (t *task) http() (*http.Request, error) {
+	req, err := t.stored.http()
+	if err != nil {
+		return nil, err
+	}
+	t.leg = redirect.Leg{Left: t.Hop != nil, Hops: t.hops()}
+	return req.WithContext(redirect.WithLeg(req.Context(), &t.leg)), nil
 }
 
 const (

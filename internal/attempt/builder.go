@@ -124,10 +124,11 @@ func (b *builder) first(x *Exchange, req *http.Request) (*http.Request, error) {
 		req.SetBasicAuth(name, password)
 	}
 	u.User = nil
-	x.chain.Start(req.Header)
-	if x.Request != nil && redirect.HasLeft(x.Request.Context()) {
-		x.chain.StartLeft()
+	var leg *redirect.Leg
+	if x.Request != nil {
+		leg = redirect.LegOf(x.Request.Context())
 	}
+	x.chain.StartLeg(req.Header, leg)
 	req.Header = req.Header.Clone()
 	return b.complete(x, req)
 }

@@ -41,9 +41,10 @@ func (w *runner) Run(t job.Turn, j job.Job, r *job.Report) {
 		x.Outcome = Outcome{}
 	}
 	w.send(x)
-	if x.next != nil {
+	switch {
+	case x.next != nil:
 		r.Next, r.After = job.Hop, w.pause
-	} else {
+	case !x.chain.Passes():
 		w.review()
 	}
 	r.Well = r.Answer == job.Accepted && x.Err == nil && !x.Refused &&
@@ -111,11 +112,14 @@ func (w *runner) send(x *Exchange) {
 	switch {
 	case err != nil:
 		w.fail(err)
-	case x.next != nil && w.tooLong:
+	case w.tooLong && (x.next != nil || x.chain.Passes()):
 		x.next = nil
 		w.fail(fault.New(fault.ErrRedirect, fmt.Errorf("it asks to wait for %v", w.pause)))
 	case x.next != nil:
 		x.Redirects++
+		body.Drain(resp, w.Cancel)
+	case x.chain.Passes():
+		x.chain.Wait(w.pause)
 		body.Drain(resp, w.Cancel)
 	case w.retriesStatus():
 		body.Drain(resp, w.Cancel)

@@ -21,7 +21,8 @@ type Policy struct {
 	MaxHolds bool // although there is a Check
 	// Check is the CheckRedirect of the caller's client, or nil.
 	Check func(req *http.Request, via []*http.Request) error
-	// OwnHost makes a 3xx the result that leads to another host.
+	// OwnHost makes a 3xx the result that leads to another host. In a chain of legs the next request
+	// is left to another leg, and all rules hold for it here.
 	OwnHost bool
 	// Jar tells whether a jar has the cookies of the responses, and sets them anew.
 	Jar bool
@@ -33,6 +34,7 @@ type Chain struct {
 	// jar and nothing of a RequestFunc, which each request gets anew.
 	header http.Header
 	left   bool // whether a request went to another origin: for good
+	leg    *Leg // which it is; nil: it is whole
 	via    []*http.Request
 }
 
@@ -61,10 +63,11 @@ func (p *Policy) Next(c *Chain, req *http.Request, resp *http.Response, hops int
 	if err != nil { // shows nothing of the URL
 		return nil, fault.New(fault.ErrRedirect, errors.New("its Location: "+target.Reason(err)))
 	}
-	if p.OwnHost && target.HostOf(u) != target.HostOf(req.URL) {
+	elsewhere := p.OwnHost && target.HostOf(u) != target.HostOf(req.URL)
+	if elsewhere && c.leg == nil {
 		return nil, nil
 	}
-	if hops >= p.Max && (p.MaxHolds || p.Check == nil) {
+	if hops+c.hops() >= p.Max && (p.MaxHolds || p.Check == nil) {
 		return nil, fault.New(fault.ErrRedirect, fmt.Errorf("stopped after %d redirects", p.Max))
 	}
 	next := &http.Request{
@@ -89,7 +92,12 @@ func (p *Policy) Next(c *Chain, req *http.Request, resp *http.Response, hops int
 	if !c.left && target.SameOrigin(req.URL, u) && next.Header.Get("Referer") == "" {
 		next.Header.Set("Referer", target.Plain(req.URL))
 	}
-	return p.check(c, req, next)
+	next, err = p.check(c, req, next)
+	if next != nil && elsewhere {
+		c.pass(next)
+		return nil, nil
+	}
+	return next, err
 }
 
 // change says how a redirect changes the method, whether the body

@@ -357,3 +357,37 @@ func TestCookiesThatAResponseSetsAnew(t *testing.T) {
 		}
 	}
 }
+
+// What one leg leaves to the next is what the chain would have gone on with.
+func TestAChainOfLegs(t *testing.T) {
+	policy := redirect.Policy{Max: 3, OwnHost: true}
+	begin := func(leg *redirect.Leg) *redirect.Chain {
+		var c redirect.Chain
+		c.StartLeg(http.Header{"Accept": {"a"}, "X-Own": {"secret"}}, leg)
+		return &c
+	}
+	at, elsewhere, own := request(t, "POST", origin, ""), response(302, "http://b.example/there"), response(302, "/there")
+	leg := &redirect.Leg{Hops: 2}
+	c := begin(leg)
+	if next, err := policy.Next(c, at, elsewhere, 0); next != nil || err != nil || !c.Passes() {
+		t.Fatalf("%v, %v", next, err)
+	}
+	if got := leg.Next; got.Method != "GET" || got.URL.String() != "http://b.example/there" || got.Header.Get("Accept") != "a" || got.Header.Get("X-Own") != "" {
+		t.Errorf("%+v", got)
+	}
+	if c = begin(leg); c.Passes() { // another attempt
+		t.Error("what an attempt before has left is there still")
+	}
+	if _, err := policy.Next(c, at, elsewhere, 1); !errors.Is(err, fault.ErrRedirect) || c.Passes() {
+		t.Errorf("redirect 4 of 3: %v", err)
+	}
+	if next, err := policy.Next(begin(&redirect.Leg{Left: true}), at, own, 0); err != nil || next == nil || next.Header.Get("Referer") != "" {
+		t.Errorf("%+v, %v", next, err)
+	}
+	if c = begin(nil); c.Passes() {
+		t.Error("a chain that is whole passes")
+	}
+	if next, err := policy.Next(c, at, elsewhere, 0); next != nil || err != nil {
+		t.Errorf("%v, %v", next, err)
+	}
+}

@@ -61,7 +61,7 @@ func TestAChainThatBeganElsewhereGetsNoSecret(t *testing.T) {
 			return nil
 		}))
 	req := fetchtest.NewRequest(t, "GET", "http://a.example/", nil)
-	req = req.WithContext(redirect.AsLeft(req.Context()))
+	req = req.WithContext(redirect.WithLeg(req.Context(), &redirect.Leg{Left: true}))
 	results := f.DoAll(t.Context(), []*http.Request{req})
 	fetchtest.CheckResults(t, []string{"http://a.example/"}, results)
 	if results[0].Err != nil || results[0].Redirects != 1 {
