@@ -68,6 +68,9 @@ func (w *runner) joinedContext(x *Exchange) (context.Context, func()) {
 	if x.Request == nil || x.Request.Context() == context.Background() {
 		return w.builder.contextOf(x, w.builder.ctx), func() {}
 	}
+	if given := x.Request.Context(); given.Done() == nil {
+		return w.builder.contextOf(x, &valued{w.parent, given}), func() {}
+	}
 	ctx, cancel := context.WithCancelCause(x.Request.Context())
 	parent := w.parent
 	stop := context.AfterFunc(parent, func() { cancel(context.Cause(parent)) })

@@ -50,15 +50,20 @@ func withCancel(t *testing.T, ctx context.Context) context.Context {
 
 func TestEitherContextEndsARequest(t *testing.T) {
 	for name, test := range map[string]struct{ batch, own time.Duration }{
-		"the request's": {2 * time.Second, time.Second},
-		"the batch's":   {time.Second, 2 * time.Second},
+		"the request's":               {2 * time.Second, time.Second},
+		"the batch's":                 {time.Second, 2 * time.Second},
+		"the only one that ever ends": {time.Second, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				batch, cancel := context.WithTimeout(t.Context(), test.batch)
 				defer cancel()
-				own, cancel := context.WithTimeout(context.Background(), test.own)
-				defer cancel()
+				own := context.WithValue(context.Background(), key("request"), 2)
+				if test.own > 0 {
+					var cancel context.CancelFunc
+					own, cancel = context.WithTimeout(own, test.own)
+					defer cancel()
+				}
 				start := time.Now()
 				f := fetchtest.NewFetcher(t, fetchtest.Over(func(req *http.Request) (*http.Response, error) {
 					if deadline, ok := req.Context().Deadline(); !ok || deadline.Sub(start) != time.Second {
