@@ -26,9 +26,6 @@ func (l *Lane) Expect(now time.Time, more bool) {
 		return
 	}
 	l.growing = more
-	if more {
-		return
-	}
 	for _, h := range l.sched.slowStarts {
 		h.settle(now)
 	}

@@ -92,6 +92,28 @@ func TestSlowStartWhileTheLaneGrows(t *testing.T) {
 	}
 }
 
+// A lane that grows again puts its host off again.
+func TestSlowStartWhenTheLaneGrowsAgain(t *testing.T) {
+	s := New(start, Config{Slots: 64, InitialWindow: 10})
+	l := s.NewLane(nil)
+	l.Expect(start, true)
+	for id := range 30 {
+		l.Push(start, "new", id)
+	}
+	startAll(s, start)
+	l.Expect(start, false)
+	l.Expect(start, true)
+	if next, ok := s.Next(start); !ok || next != start.Add(lull) {
+		t.Errorf("Next is %v, %v", next.Sub(start), ok)
+	}
+	if n := len(startAll(s, start)); n != 0 {
+		t.Errorf("%d start although there may be more soon", n)
+	}
+	if n := len(startAll(s, start.Add(lull))); n != 20 {
+		t.Errorf("%d start when nothing has come", n)
+	}
+}
+
 func TestSlowStartForDelayedTasks(t *testing.T) {
 	s := New(start, Config{Slots: 64, InitialWindow: 10})
 	l := s.NewLane(nil)
