@@ -104,7 +104,8 @@ func (w *worker) balance(ctx context.Context, renewed time.Time) {
 		return
 	}
 	w.reference.set(own.at, renewed)
-	maps.DeleteFunc(signs, func(_ string, s sign) bool { return w.reference.age(s.at) > c.Lease/2 }) // probably dead
+	// The others are probably dead. The own sign is as old where the read was slow.
+	maps.DeleteFunc(signs, func(id string, s sign) bool { return id != w.id && w.reference.age(s.at) > c.Lease/2 })
 	w.peers.Store(int64(len(signs)))
 	total, least := 0, c.Hosts
 	for _, s := range signs {

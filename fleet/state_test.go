@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -143,5 +144,26 @@ func TestAPageIsReadAsItWasWritten(t *testing.T) {
 	}
 	if _, err := readPage([]byte("{")); err == nil {
 		t.Error("half a page: no error")
+	}
+}
+
+// A broker that is slow to read the signs of life makes the own sign look old.
+func TestAWorkerCountsItselfHoweverSlowTheBrokerIs(t *testing.T) {
+	f, err := Open(t.Context(), Config{Dir: t.TempDir(), Lease: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w := &worker{fleet: f, id: "w", runs: map[string]*run{}}
+	w.ctx, w.stop = context.WithCancelCause(t.Context())
+	w.journal = newJournal(f.store, w.id)
+	l := newLease(w)
+	defer l.end()
+	if err := l.renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.balance(t.Context(), l.renewed.Add(-600*time.Millisecond)) // as if the read had taken that long
+	if peers := w.peers.Load(); peers != 1 {
+		t.Errorf("it knows of %d workers", peers)
 	}
 }
