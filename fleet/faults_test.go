@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -14,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/batchhttp/fetch/fleet"
 )
@@ -147,6 +150,84 @@ func TestANodeOfAClusterIsKilled(t *testing.T) {
 	t.Logf("%d repeated, %d handled again", repeated, again)
 	if most := 3 * (2*len(h.names) + 2*64); repeated > most {
 		t.Errorf("%d repeated, and %d were in flight", repeated, most)
+	}
+}
+
+// configure replaces a part of a node's settings, from its next start on.
+func (c *cluster) configure(i int, old, with string) {
+	c.t.Helper()
+	text, err := os.ReadFile(c.configs[i])
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.WriteFile(c.configs[i], []byte(strings.Replace(string(text), old, with, 1)), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// A broker that refuses the credentials for a while is no worse than one that is away.
+func TestTheBrokerRefusesTheCredentialsForAWhile(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1, "")
+	var refused atomic.Int32
+	f := open(t, func(config *fleet.Config) {
+		*config = fleet.Config{URL: c.url(), Lease: time.Second, Options: []nats.Option{
+			nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { refused.Add(1) }),
+		}}
+	})
+	h := newHosts(t, 3, nil)
+	l := newLedger()
+	start(t, f, note(l))
+	add(t, f, h.urls(5))
+	waitUntilDone(t, f, 10*time.Second)
+	const login = "authorization { user: u, password: x }\n"
+	c.configure(0, "", login)
+	c.nodes[0].kill()
+	c.start(0)
+	waitFor(t, 20*time.Second, "it was refused some times", func() bool { return refused.Load() >= 4 })
+	c.configure(0, login, "")
+	c.nodes[0].kill()
+	c.start(0)
+	more := h.urls(10)
+	add(t, f, more)
+	waitUntilDone(t, f, 20*time.Second)
+	l.check(t, more)
+}
+
+// A connection that is closed for good is an error of all that goes on, not a reason to wait for ever.
+func TestAConnectionThatIsClosedForGoodIsAnError(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1, "")
+	f := open(t, func(config *fleet.Config) {
+		*config = fleet.Config{URL: c.url(), Lease: time.Second, Options: []nats.Option{nats.NoReconnect()}}
+	})
+	ended := make(chan error, 3)
+	h := newHosts(t, 1, nil)
+	l := newLedger()
+	go func() { ended <- f.Run(t.Context(), note(l)) }()
+	go func() {
+		_, err := f.Add(t.Context(), func(yield func(string) bool) {
+			for yield(h.urls(1)[0]) {
+				time.Sleep(time.Millisecond)
+			}
+		})
+		ended <- err
+	}()
+	waitFor(t, 10*time.Second, "both are at work", func() bool { return l.distinct() > 0 })
+	c.nodes[0].kill()
+	go func() {
+		_, err := f.Status(t.Context())
+		ended <- err
+	}()
+	for range 3 {
+		select {
+		case err := <-ended:
+			if !errors.Is(err, nats.ErrConnectionClosed) {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("it goes on for ever")
+		}
 	}
 }
 
@@ -434,13 +515,7 @@ func TestTheDiskOfTheBrokerIsFull(t *testing.T) {
 	time.Sleep(2 * time.Second) // the worker cannot become the owner of anything, or write down what it does
 	before := l.distinct()
 	c.nodes[0].kill()
-	text, err := os.ReadFile(c.configs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(c.configs[0], []byte(strings.Replace(string(text), "3MB", "1GB", 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	c.configure(0, "3MB", "1GB")
 	c.start(0)
 	waitUntilDone(t, f, time.Minute)
 	again := l.check(t, counted)

@@ -45,7 +45,8 @@ type Config struct {
 	// commas. If it is empty, Open starts a broker in this process, which keeps its
 	// files in Dir and listens on Listen.
 	URL string
-	// Options are for the connection: credentials, TLS. They are used with URL only.
+	// Options are for the connection: credentials, TLS. They are used with URL only. Unless they say
+	// otherwise it is made again for ever when it is lost, also where the credentials are refused.
 	Options []nats.Option
 	// Dir is where the broker of this process keeps its files.
 	Dir string
@@ -133,7 +134,10 @@ func Open(ctx context.Context, config Config) (*Fleet, error) {
 
 func (f *Fleet) open(ctx context.Context) (err error) {
 	c := &f.config
-	servers, opts := c.URL, []nats.Option{nats.Name("fleet " + c.Name), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond)}
+	servers, opts := c.URL, []nats.Option{
+		nats.Name("fleet " + c.Name), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
+		nats.IgnoreAuthErrorAbort(), // a broker that has just started may not know its users yet
+	}
 	if c.URL == "" {
 		if f.broker, err = startBroker(c.Dir, c.Listen); err != nil {
 			return err

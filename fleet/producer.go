@@ -18,7 +18,8 @@ import (
 // while it waits or within [Config.Dedup] after it was done.
 //
 // When the broker refuses, for want of room for example, Add returns its error, and what it did not
-// count may have been stored or not. While the broker cannot be reached it waits, until ctx is done.
+// count may have been stored or not. While the broker cannot be reached it waits, until ctx is done or the
+// connection is closed for good.
 func (f *Fleet) Add(ctx context.Context, urls iter.Seq[string]) (int, error) {
 	return f.AddRequests(ctx, func(yield func(Request) bool) {
 		for u := range urls {

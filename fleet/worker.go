@@ -34,8 +34,9 @@ type Handler func(ctx context.Context, d Delivery) error
 
 // Run works until ctx is done: it takes hosts from the backlog, fetches their URLs with the options of
 // package fetch, and gives each Result to the handler. Then it finishes what is in flight and
-// hands its hosts over, and returns nil. Options that need all URLs of a batch have no meaning
-// here: WithDedup, WithInOrder and WithLookahead.
+// hands its hosts over, and returns nil. It returns an error when the connection to the broker is closed for
+// good, as the broker does that takes what comes over it for broken. Options that need all URLs of a batch
+// have no meaning here: WithDedup, WithInOrder and WithLookahead.
 //
 // A process may run several workers, but one is faster.
 func (f *Fleet) Run(ctx context.Context, handler Handler, opts ...fetch.Option) error {
@@ -54,6 +55,8 @@ func (f *Fleet) Run(ctx context.Context, handler Handler, opts ...fetch.Option) 
 		switch {
 		case ctx.Err() != nil && errors.Is(err, errFenced):
 			return nil // its hosts are taken over
+		case ctx.Err() == nil && f.store.Closed() != nil:
+			return fmt.Errorf("fleet: the connection to the broker was closed for good: %w", f.store.Closed())
 		case errors.Is(err, errFenced):
 		case joined && err != nil: // a broker that refuses, for want of room, may not do so for ever
 			sleep(ctx, time.Second)

@@ -38,7 +38,8 @@ type Config struct {
 }
 
 // A Store is safe for concurrent use. Its calls are repeated until their context is done when
-// the broker cannot be reached; what the broker refuses is an error at once.
+// the broker cannot be reached; what the broker refuses is an error at once, and so is a connection that is
+// closed for good.
 type Store struct {
 	config  Config
 	conn    *nats.Conn
@@ -101,6 +102,15 @@ func Open(ctx context.Context, conn *nats.Conn, config Config) (*Store, error) {
 func (s *Store) Close() {
 	s.replies.close()
 	s.link.close()
+}
+
+// Closed returns an error that wraps nats.ErrConnectionClosed, and says why, if the connection is closed for
+// good: by its owner, or since the broker finds fault with what comes over it.
+func (s *Store) Closed() error {
+	if !s.conn.IsClosed() {
+		return nil
+	}
+	return errors.Join(nats.ErrConnectionClosed, s.conn.LastError())
 }
 
 // Connected reports whether the broker is reached, as far as that is known.
@@ -212,8 +222,8 @@ const (
 	maxPause   = 500 * time.Millisecond
 )
 
-// repeat calls f until it succeeds, the broker refuses, or ctx is done. A try ends when the connection is
-// lost: its answer will not come.
+// repeat calls f until it succeeds, the broker refuses, the connection is closed for good, or ctx is done.
+// A try ends when the connection is lost: its answer will not come.
 func (s *Store) repeat(ctx context.Context, f func(context.Context) error) error {
 	return s.repeatFor(ctx, min(maxTry, s.config.Lease/4), f)
 }
@@ -228,6 +238,8 @@ func (s *Store) repeatFor(ctx context.Context, most time.Duration, f func(contex
 			return err
 		case ctx.Err() != nil:
 			return errors.Join(context.Cause(ctx), err)
+		case s.conn.IsClosed():
+			return s.Closed()
 		}
 		select {
 		case <-ctx.Done():
