@@ -52,12 +52,12 @@ func JSONLines(w io.Writer) Handler {
 }
 
 // Publish is a Handler that publishes each Delivery, as a [Record], to the stream NAME-results, under
-// the subject NAME.results.HOST, in which HOST has slashes for dots. What is larger than
-// a message may be is an error.
+// the subject NAME.results.HOST, in which HOST has slashes for dots, and is % where there is none or one of
+// more than 512 bytes. What is larger than a message may be is an error.
 func (f *Fleet) Publish(ctx context.Context, d Delivery) error {
 	data, err := json.Marshal(RecordOf(d))
 	if err != nil {
 		return err
 	}
-	return f.store.AddResult(ctx, d.Host, data)
+	return f.store.AddResult(ctx, queueOf(d.Host), data)
 }

@@ -188,6 +188,17 @@ func poison(t *testing.T, f *fleet.Fleet) (all []fleet.Poisoned) {
 	return all
 }
 
+// A broker ends the connection on which a subject is too long, and a handler may publish what it likes.
+func TestAResultOfALongHostIsPublished(t *testing.T) {
+	f := open(t, nil)
+	for _, n := range []int{512, 513, 5_000} {
+		if err := f.Publish(t.Context(), fleet.Delivery{Host: strings.Repeat("\xff", n)}); err != nil {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	add(t, f, []string{"http://h.example/"})
+}
+
 func TestABrokerOfSmallMessagesIsAnError(t *testing.T) {
 	s, err := server.NewServer(&server.Options{
 		JetStream: true, StoreDir: t.TempDir(), Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, MaxPayload: 64 << 10,

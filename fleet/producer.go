@@ -119,7 +119,7 @@ func (a *adder) add(r Request) error {
 }
 
 // queueOf returns where the URLs of a host wait: in a queue of its own, or, where it is too long for one
-// and for every name that there is (RFC 1035, section 2.3.4), with those that have no host.
+// and for every name in ASCII (RFC 1035, section 2.3.4), with those that have no host.
 func queueOf(host string) string {
 	if len(host) > maxHost {
 		return ""
@@ -127,9 +127,10 @@ func queueOf(host string) string {
 	return host
 }
 
-// maxHost has room for a name in any script. A broker ends a connection on which a subject is longer than
-// 4,096 bytes, and a host can be three times as long in there.
-const maxHost = 1 << 10
+// maxHost is twice what a name has in ASCII, for those in other scripts. A broker ends a connection on which
+// a subject is longer than 4,096 bytes, and a host can be three times as long in there; and the shorter they
+// are, the more have room in one answer that lists them.
+const maxHost = 512
 
 // closeLocked makes a page of what has come of a host.
 func (a *adder) closeLocked(host string, p *openPage) {

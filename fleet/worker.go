@@ -20,7 +20,7 @@ import (
 // A Delivery is a request that is done.
 type Delivery struct {
 	Request    Request // as it was added
-	Host       string  // that the last request went to; empty if its URL has none, or one too long for any name
+	Host       string  // that the last request went to; empty if its URL has none, or one of more than 512 bytes
 	Deliveries int     // before this one, without success
 	// Result is that of the request. Its URL is that of Request, and its Index says nothing.
 	Result fetch.Result
