@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -536,6 +537,35 @@ func TestABacklogThatIsFullIsWorkedOff(t *testing.T) {
 	add(t, f, more)
 	waitUntilDone(t, f, 30*time.Second)
 	l.check(t, more)
+}
+
+// What workers put back is stored although the backlog is full: it would stay full otherwise.
+func TestWhatIsPutBackIntoAFullBacklogIsWorkedOff(t *testing.T) {
+	for name, c := range map[string]struct{ redirects, fails bool }{"redirects": {redirects: true}, "failures": {fails: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t, func(c *fleet.Config) { c.MaxBytes = 128 << 10 })
+			h := newHosts(t, 5, nil)
+			other := newHosts(t, 1, nil)
+			h.handler = func(_ string, w http.ResponseWriter, r *http.Request) {
+				if c.redirects {
+					w.Header().Set("Location", "http://"+other.names[0]+r.URL.Path)
+					w.WriteHeader(http.StatusFound)
+				}
+			}
+			counted := fill(t, f, h)
+			l := newLedger()
+			start(t, f, func(_ context.Context, d fleet.Delivery) error {
+				if c.fails && d.Deliveries == 0 {
+					return errors.New("not yet")
+				}
+				l.add(d.Request.URL)
+				return nil
+			})
+			waitUntilDone(t, f, time.Minute)
+			l.check(t, counted)
+		})
+	}
 }
 
 // Whatever is killed and when, nothing is lost, no limit is exceeded, and little is done again.

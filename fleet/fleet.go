@@ -39,7 +39,7 @@ import (
 )
 
 // Config says where a fleet's backlog is, and how it is worked off. All who open a fleet of one
-// name are to do so with the same Lease, Replicas and MaxBytes.
+// name are to do so with the same Lease and Replicas.
 type Config struct {
 	// URL has the addresses of NATS servers with JetStream, of version 2.11 or newer, parted by
 	// commas. If it is empty, Open starts a broker in this process, which keeps its
@@ -58,7 +58,9 @@ type Config struct {
 	Name string
 	// Replicas is on how many servers of a cluster everything is kept. The default is 1.
 	Replicas int
-	// MaxBytes is how large the backlog may be; more is an error of Add. A broker whose disk is
+	// MaxBytes is how large Add may make the backlog; more is an error. It may be over by a few pages where
+	// several add at once, and by what workers put back, as redirects to other hosts and what a handler fails:
+	// that is stored all the same, since the backlog could not be worked off otherwise. A broker whose disk is
 	// full stands still until there is room, so that there had better be a limit. The default is none.
 	MaxBytes int64
 

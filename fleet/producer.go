@@ -152,7 +152,7 @@ func (a *adder) storeLocked() {
 	if a.err != nil || len(a.full) == 0 {
 		return
 	}
-	n, err := a.store.AddPages(a.ctx, a.full)
+	n, err := a.store.AddPagesWithin(a.ctx, a.full)
 	for _, p := range a.full[:n] {
 		a.stored += p.Count
 	}

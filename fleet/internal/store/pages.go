@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -42,6 +43,47 @@ func (s *Store) AddPages(ctx context.Context, pages []NewPage) (stored int, err 
 	}
 	return stored, nil
 }
+
+// AddPagesWithin is AddPages of a producer's pages: of as many as the limit has room for. It does not count
+// what others are about to store.
+func (s *Store) AddPagesWithin(ctx context.Context, pages []NewPage) (stored int, err error) {
+	for len(pages) > 0 && err == nil {
+		some := pages[:min(len(pages), maxPublishing)]
+		pages = pages[len(some):]
+		fit, full := s.fitting(ctx, some)
+		n, addErr := s.addSome(ctx, some[:fit])
+		stored += n
+		err = errors.Join(addErr, full)
+	}
+	return stored, err
+}
+
+// fitting returns how many of the pages the limit has room for, and an error unless it has for all.
+func (s *Store) fitting(ctx context.Context, pages []NewPage) (n int, err error) {
+	if s.config.MaxBytes == 0 {
+		return len(pages), nil
+	}
+	var size int64
+	err = s.repeat(ctx, func(ctx context.Context) error {
+		info, err := s.urls.Info(ctx)
+		if err == nil {
+			size = int64(info.State.Bytes)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	for i, p := range pages {
+		if size += int64(len(p.Data) + pageOverhead); size > s.config.MaxBytes {
+			return i, fmt.Errorf("the backlog is full: a page of %d bytes has no room within MaxBytes, %d", len(p.Data), s.config.MaxBytes)
+		}
+	}
+	return len(pages), nil
+}
+
+// pageOverhead is about what the subject, the headers and the broker add to a page.
+const pageOverhead = 150
 
 func (s *Store) addSome(ctx context.Context, pages []NewPage) (stored int, err error) {
 	stored, err = s.publishAll(ctx, len(pages), func(i int) *nats.Msg {

@@ -34,7 +34,7 @@ type Config struct {
 	Name     string
 	Replicas int
 	Lease    time.Duration // without a sign of life, after which a worker is dead
-	MaxBytes int64         // of pages; 0 is no limit
+	MaxBytes int64         // of pages, for producers; 0 is no limit
 }
 
 // A Store is safe for concurrent use. Its calls are repeated until their context is done when
@@ -131,9 +131,6 @@ func (s *Store) streams() []streamOf {
 	}
 	urls := stream("urls", "urls")
 	urls.AllowDirect = true
-	if s.config.MaxBytes > 0 {
-		urls.MaxBytes, urls.Discard = s.config.MaxBytes, jetstream.DiscardNew
-	}
 	tokens := stream("tokens", "tokens")
 	tokens.Retention = jetstream.WorkQueuePolicy
 	tokens.MaxMsgsPerSubject, tokens.Discard, tokens.DiscardNewPerSubject = 1, jetstream.DiscardNew, true

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 func open(t testing.TB) *Store {
@@ -284,5 +285,51 @@ func TestAJournalIsReplacedAsAWhole(t *testing.T) {
 	}
 	if all, err := s.Journal(t.Context(), "other"); len(all) != 1 || err != nil {
 		t.Fatalf("another's: %q, %v", all, err)
+	}
+}
+
+// The limit is that of producers. A stream that an older version made has it for all.
+func TestTheLimitIsForProducersOnly(t *testing.T) {
+	s := open(t)
+	c := s.streams()[0].config
+	c.MaxBytes, c.Discard = 2000, jetstream.DiscardNew
+	if _, err := s.js.UpdateStream(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	const limit = 20 << 10
+	s, err := Open(t.Context(), s.conn, Config{Name: "test", Replicas: 1, Lease: time.Second, MaxBytes: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	size := func() int {
+		t.Helper()
+		info, err := s.urls.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(info.State.Bytes)
+	}
+	stored, added := 0, 0
+	for ; err == nil && added < 1000; added += 30 {
+		var pages []NewPage
+		for i := range 30 {
+			pages = append(pages, page("h.example", added+i))
+		}
+		var n int
+		n, err = s.AddPagesWithin(t.Context(), pages)
+		stored += n
+	}
+	if err == nil || !strings.Contains(err.Error(), "MaxBytes") || size() > limit || size() < limit*8/10 {
+		t.Errorf("%d bytes, %v", size(), err)
+	}
+	if has, _, err := s.Backlog(t.Context()); err != nil || has["h.example"] != stored {
+		t.Errorf("%v there, and %d counted, %v", has, stored, err)
+	}
+	if n, err := s.AddPages(t.Context(), []NewPage{page("h.example", -1), {Host: "h.example", Data: make([]byte, limit), ID: "large"}}); n != 2 || err != nil {
+		t.Errorf("of a worker: %d, %v", n, err)
+	}
+	if n, err := s.AddPagesWithin(t.Context(), []NewPage{page("h.example", -2)}); n != 0 || err == nil {
+		t.Errorf("of a producer: %d, %v", n, err)
 	}
 }
