@@ -7,11 +7,15 @@ import (
 	"net/http"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
-// A Record is a [Delivery] as [JSONLines] and [Fleet.Publish] write it.
+// A Record is a [Delivery] as [JSONLines] and [Fleet.Publish] write it. JSON has characters only: bytes that
+// are not UTF-8, as in the values of a header, become U+FFFD.
 type Record struct {
-	Request    Request     `json:"request"`
+	Request Request `json:"request"`
+	// ExactURL is the URL of Request where that has such bytes, so that two URLs do not become one.
+	ExactURL   []byte      `json:"exact_url,omitempty"` // base64
 	FinalURL   string      `json:"final_url,omitempty"`
 	StatusCode int         `json:"status,omitempty"`
 	Header     http.Header `json:"header,omitempty"`
@@ -28,6 +32,9 @@ func RecordOf(d Delivery) Record {
 	rec := Record{
 		Request: d.Request, FinalURL: r.FinalURL, StatusCode: r.StatusCode, Header: r.Header, Body: r.Body,
 		Attempts: r.Attempts, Redirects: r.Redirects, Time: time.Now().UTC(),
+	}
+	if !utf8.ValidString(d.Request.URL) {
+		rec.ExactURL = []byte(d.Request.URL)
 	}
 	if r.Err != nil {
 		rec.Error = r.Err.Error()

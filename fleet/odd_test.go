@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/gob"
 	"encoding/json"
@@ -186,6 +187,23 @@ func poison(t *testing.T, f *fleet.Fleet) (all []fleet.Poisoned) {
 		all = append(all, p)
 	}
 	return all
+}
+
+// JSON has no room for bytes that are not UTF-8, and two URLs are not to become one.
+func TestARecordHasTheURLAsItIs(t *testing.T) {
+	for _, u := range []string{"http://h/\xfe", "http://h/\xff", "http://h/caf\u00e9\ufffd"} {
+		var line bytes.Buffer
+		if err := fleet.JSONLines(&line)(t.Context(), fleet.Delivery{Request: fleet.Request{URL: u}}); err != nil {
+			t.Fatal(err)
+		}
+		var rec fleet.Record
+		if err := json.Unmarshal(line.Bytes(), &rec); err != nil {
+			t.Fatal(err)
+		}
+		if exact := cmp.Or(string(rec.ExactURL), rec.Request.URL); exact != u || rec.Request.URL != strings.ToValidUTF8(u, "\ufffd") {
+			t.Errorf("%q: %s", u, &line)
+		}
+	}
 }
 
 // A broker ends the connection on which a subject is too long, and a handler may publish what it likes.
