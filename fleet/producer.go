@@ -19,7 +19,7 @@ import (
 //
 // When the broker refuses, for want of room for example, Add returns its error, and what it did not
 // count may have been stored or not. While the broker cannot be reached it waits, until ctx is done or the
-// connection is closed for good.
+// connection is closed for good. A URL of more than about 512 KiB ends the call, see [Fleet.AddRequests].
 func (f *Fleet) Add(ctx context.Context, urls iter.Seq[string]) (int, error) {
 	return f.AddRequests(ctx, func(yield func(Request) bool) {
 		for u := range urls {
@@ -32,6 +32,9 @@ func (f *Fleet) Add(ctx context.Context, urls iter.Seq[string]) (int, error) {
 
 // AddRequests is [Fleet.Add] for any method, header and body. A GET without either counts as its
 // URL, and all others are fetched as often as they are added.
+//
+// A request that takes more than 768 KiB as it is stored, which is about 512 KiB of URL or 576 KiB of body, ends
+// the call with an error that names its URL. What came before is stored, and what comes after is not read.
 func (f *Fleet) AddRequests(ctx context.Context, reqs iter.Seq[Request]) (int, error) {
 	a := newAdder(ctx, f.store)
 	stop := a.flushEvery(time.Second)

@@ -19,7 +19,7 @@ import (
 
 // A Delivery is a request that is done.
 type Delivery struct {
-	Request    Request // as it was added
+	Request    Request // as it was added, but that the method GET is ""
 	Host       string  // that the last request went to; empty if its URL has none, or one of more than 512 bytes
 	Deliveries int     // before this one, without success
 	// Result is that of the request. Its URL is that of Request, and its Index says nothing.
@@ -36,7 +36,8 @@ type Handler func(ctx context.Context, d Delivery) error
 // package fetch, and gives each Result to the handler. Then it finishes what is in flight and
 // hands its hosts over, and returns nil. It returns an error when the connection to the broker is closed for
 // good, as the broker does that takes what comes over it for broken. Options that need all URLs of a batch
-// have no meaning here: WithDedup, WithInOrder and WithLookahead.
+// have no meaning here: WithDedup, WithInOrder and WithLookahead. WithHostGroup groups only hosts that one
+// worker has at the time: what it promises of a group does not hold over the fleet.
 //
 // A process may run several workers, but one is faster.
 func (f *Fleet) Run(ctx context.Context, handler Handler, opts ...fetch.Option) error {
