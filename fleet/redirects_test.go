@@ -45,11 +45,11 @@ func TestRedirectsOverAFleetAreAsInOneFetcher(t *testing.T) {
 		wait         time.Duration
 		long         bool // the bodies of redirects
 	}{
-		"a DELETE that becomes a GET at its own host":       {chain: map[string]string{"/1": "303 /2", "/2": "307 other /3"}, method: "DELETE"},
-		"a DELETE that stays one":                           {chain: map[string]string{"/1": "307 /2", "/2": "307 other /3"}, method: "DELETE"},
-		"a body that is dropped at its own host":            {chain: map[string]string{"/1": "303 /2", "/2": "307 other /3"}, method: "POST", body: "secret"},
-		"a body that must not leave":                        {chain: map[string]string{"/1": "307 /2", "/2": "307 other /3"}, method: "POST", body: "secret"},
-		"a PUT that becomes a GET at another host":          {chain: map[string]string{"/1": "302 other /2"}, method: "PUT", body: "secret"},
+		"a DELETE that becomes a GET at its own host": {chain: map[string]string{"/1": "303 /2", "/2": "307 other /3"}, method: "DELETE"},
+		"a DELETE that stays one":                     {chain: map[string]string{"/1": "307 /2", "/2": "307 other /3"}, method: "DELETE"},
+		"a body that is dropped at its own host":      {chain: map[string]string{"/1": "303 /2", "/2": "307 other /3"}, method: "POST", body: "secret"},
+		"a body that must not leave":                  {chain: map[string]string{"/1": "307 /2", "/2": "307 other /3"}, method: "POST", body: "secret"},
+		"a PUT that becomes a GET at another host":    {chain: map[string]string{"/1": "302 other /2"}, method: "PUT", body: "secret"},
 		"a HEAD":                                            {chain: map[string]string{"/1": "302 other /2", "/2": "303 other /3"}, method: "HEAD"},
 		"there and back":                                    {chain: map[string]string{"/1": "302 other /2", "/2": "302 other /3"}},
 		"as many as are allowed, by turns":                  {chain: map[string]string{"/1": "302 other /2", "/2": "302 /3", "/3": "302 other /4"}},

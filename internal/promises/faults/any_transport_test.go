@@ -129,6 +129,7 @@ func FuzzServer(f *testing.F) {
 		f.Add([]byte{6, op, op, 5, op, op, 11, op, op, 8, op, 0, op, 13, op, 0, 3, op, op, 12, op, op, op}, op*16+3)
 	}
 	f.Add([]byte("%01.00000000000000000000000000000000"), byte('W'))
+	f.Add([]byte("000200\xae00CP0000000000000000000000000"), byte('r'))
 	f.Add([]byte("\x05\x01\x01\x00\x05\x02\x02\x00\x05\x03\x03\x00\x05\x04\x04\x00\x05\x00\x05\x00"), byte(0xff))
 	f.Fuzz(func(t *testing.T, program []byte, flags byte) {
 		if len(program) > 200 {
@@ -188,10 +189,11 @@ func runScript(t *testing.T, program []byte, flags byte) {
 	} else {
 		fetchtest.CheckResults(t, urls, f.FetchAll(t.Context(), urls))
 	}
-	// Every attempt ends by its timeout, and they run two at a time, or one. A redirect may ask to wait.
+	// Every attempt ends by its timeout, and they run two at a time, or one. A redirect may ask to wait, and so
+	// may a refusal, from which the pace of the host follows for all others.
 	most := time.Duration(len(urls))*scriptTimeout + time.Second
 	for _, s := range scripts {
-		most += s.asked
+		most += time.Duration(len(urls)) * s.asked
 	}
 	if took := time.Since(start); took > most {
 		t.Errorf("took %v", took)
