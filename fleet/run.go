@@ -249,7 +249,7 @@ func (r *run) giveBack() {
 	w.release(r) // before the token comes to this very worker again
 	token := r.token.Load()
 	now := time.Now()
-	switch until := later(r.rec.closedUntil(), r.reader.due); {
+	switch until := r.closedUntil(now); {
 	case until.After(now):
 		token.Return(until.Sub(now))
 	case r.queueUp.Load():
@@ -260,6 +260,19 @@ func (r *run) giveBack() {
 		r.finish(*token)
 	}
 }
+
+// closedUntil returns the instant until which the host needs no worker.
+func (r *run) closedUntil(now time.Time) time.Time {
+	due := r.reader.due
+	if most := now.Add(maxPutOff); due.After(most) {
+		due = most
+	}
+	return later(r.rec.closedUntil(), due)
+}
+
+// maxPutOff is for how long requests that are put off close their host. They say nothing of it, and what is
+// added meanwhile does not wake a worker up, as the host has a token.
+const maxPutOff = time.Minute
 
 // settleLocked makes the record that of a host without an owner, and reports whether a page that was
 // read is not done.

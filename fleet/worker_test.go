@@ -1,7 +1,9 @@
 package fleet_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/batchhttp/fetch"
 	"github.com/batchhttp/fetch/fleet"
@@ -257,6 +261,52 @@ func TestAHostThatOnlyRefusesIsGivenUpAtLast(t *testing.T) {
 	add(t, f, urls)
 	waitUntilDone(t, f, 30*time.Second)
 	l.check(t, urls)
+}
+
+// putOffFor returns for how long tokens are put off from now on, as workers tell the broker.
+func putOffFor(t testing.TB, f *fleet.Fleet) <-chan time.Duration {
+	t.Helper()
+	conn, err := nats.Connect(f.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	waits := make(chan time.Duration, 100)
+	_, err = conn.Subscribe("$JS.ACK.fetch-tokens.>", func(m *nats.Msg) {
+		var body struct{ Delay time.Duration }
+		text, put := bytes.CutPrefix(m.Data, []byte("-NAK "))
+		if put && json.Unmarshal(text, &body) == nil {
+			waits <- body.Delay
+		}
+	})
+	if err == nil {
+		err = conn.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return waits
+}
+
+// What one URL is told by its server is not a pause of the host: others that are added are not to wait for it.
+func TestAURLThatIsPutOffForLongClosesItsHostForAMinuteAtMost(t *testing.T) {
+	t.Parallel()
+	f := open(t, nil)
+	h := newHosts(t, 1, func(_ string, w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	waits := putOffFor(t, f)
+	add(t, f, h.urls(1))
+	start(t, f, note(newLedger()))
+	select {
+	case wait := <-waits:
+		if wait < 50*time.Second || wait > time.Minute {
+			t.Errorf("the host is closed for %v", wait)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the host is not given back")
+	}
 }
 
 // Redirects to another host are requests to that: they keep to its limit over the whole fleet, and
