@@ -15,6 +15,8 @@ type reader struct {
 	looked time.Time // when nothing was found; zero: there may be more
 	// due is the earliest instant of those that are not to be done yet; zero: none.
 	due time.Time
+	// ended tells that there is nothing else to do.
+	ended bool
 	// unread has what is done of pages that the run has not come to.
 	unread map[uint64]bits
 }
@@ -37,7 +39,10 @@ func (r *run) feed(yield func(*http.Request) bool) {
 		}
 		t, err := r.reader.next(out == 0)
 		switch {
-		case err != nil || t == nil && out == 0:
+		case err != nil:
+			return
+		case t == nil && out == 0:
+			r.reader.ended = true
 			return
 		case t == nil:
 			if !r.pause() {

@@ -263,6 +263,9 @@ func (r *run) giveBack() {
 
 // closedUntil returns the instant until which the host needs no worker.
 func (r *run) closedUntil(now time.Time) time.Time {
+	if !r.reader.ended {
+		return r.rec.closedUntil() // there may be more to do
+	}
 	due := r.reader.due
 	if most := now.Add(maxPutOff); due.After(most) {
 		due = most

@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -50,6 +51,33 @@ func TestAWorkerThatJoinsGetsHosts(t *testing.T) {
 	if _, repeated := h.counts(); repeated > 0 || again > 0 {
 		t.Errorf("%d repeated, %d handled again", repeated, again)
 	}
+}
+
+// A host that is handed over goes on at once, also if one of its URLs is put off.
+func TestAHandOverClosesNoHostThatHasMoreToDo(t *testing.T) {
+	t.Parallel()
+	f := open(t, nil)
+	h := newHosts(t, 1, func(_ string, w http.ResponseWriter, r *http.Request) {
+		time.Sleep(30 * time.Millisecond)
+		if r.URL.Path == "/0" {
+			w.Header().Set("Retry-After", "3600")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	urls := h.urls(200)
+	l := newLedger()
+	add(t, f, urls[:100])
+	stop := start(t, f, note(l), fetch.WithHostConcurrency(1))
+	waitFor(t, 10*time.Second, "one is put off", func() bool {
+		s, err := f.Status(t.Context())
+		return err == nil && len(s.Workers) == 1 && s.Workers[0].Again == 1
+	})
+	add(t, f, urls[100:]) // behind it, so that the worker has come to it before them
+	waitFor(t, 20*time.Second, "the worker is at these", func() bool { return l.distinct() > 110 })
+	stop()
+	start(t, f, note(l), fetch.WithHostConcurrency(1))
+	waitFor(t, 20*time.Second, "the others are done", func() bool { return l.distinct() == 199 })
+	l.check(t, urls[1:])
 }
 
 // A host whose token was lost, with a producer or a broker, gets another.
