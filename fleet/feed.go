@@ -90,14 +90,22 @@ func (r *run) send(t *task, yield func(*http.Request) bool) bool {
 	if err != nil {
 		// The same error as in any batch, for the price of a batch.
 		res := r.worker.fetcher.FetchAll(r.worker.ctx, []string{t.URL})[0]
-		r.background.Go(func() { r.handle(t, res) })
+		r.unfed++
+		res.Index = -r.unfed
+		r.goesOut(t, res.Index)
+		r.background.Go(func() { r.take(res) })
 		return true
 	}
-	r.mu.Lock()
-	r.out[r.fed] = t
+	r.goesOut(t, r.fed)
 	r.fed++
-	r.mu.Unlock()
 	return yield(req)
+}
+
+// goesOut notes that a task is on its way to the handler.
+func (r *run) goesOut(t *task, index int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.out[index] = t
 }
 
 func (r *run) isEnding() bool {

@@ -13,7 +13,7 @@ import (
 	"github.com/batchhttp/fetch/internal/target"
 )
 
-// take takes a Result of the Fetcher.
+// take takes the Result of a task that is out.
 func (r *run) take(res fetch.Result) {
 	r.mu.Lock()
 	t := r.out[res.Index]
@@ -39,7 +39,7 @@ func (r *run) take(res fetch.Result) {
 func (r *run) adaptLocked(res fetch.Result) {
 	switch {
 	case r.careful > 0:
-	case res.Waited < res.Took/4:
+	case res.Waited <= res.Took/4: // both are zero where nothing was sent
 		r.window = min(r.window+1, maxWindow)
 	case res.Waited > res.Took:
 		r.window = max(r.window-1, 2)

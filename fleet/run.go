@@ -40,9 +40,10 @@ type run struct {
 	rec       record
 	recordSeq uint64
 
-	mu      sync.Mutex // guards the fields below
-	fed     int
-	out     map[int]*task // fed and not handled yet, by their index
+	fed, unfed int // tasks that went to the Fetcher, and past it; for the goroutine that feeds
+
+	mu      sync.Mutex    // guards the fields below
+	out     map[int]*task // not handled yet, by their index in the Fetcher; below zero if they went past it
 	window  int           // how many these may be
 	careful int           // tasks that are still to run alone, see trial
 	pages   map[uint64]*page

@@ -125,6 +125,38 @@ func TestAURLThatCannotBeFetchedIsHandledToo(t *testing.T) {
 	}
 }
 
+// A handler gets no more of them at once than of others.
+func TestURLsThatCannotBeFetchedAreHandledWithinTheWindow(t *testing.T) {
+	t.Parallel()
+	f := open(t, nil)
+	var urls []string
+	for i := range 2000 {
+		urls = append(urls, fmt.Sprint("no URL ", i))
+	}
+	add(t, f, urls)
+	var handling atomic.Int32
+	release := make(chan struct{})
+	l := newLedger()
+	start(t, f, func(_ context.Context, d fleet.Delivery) error {
+		handling.Add(1)
+		<-release
+		l.add(d.Request.URL)
+		return nil
+	})
+	unblock := sync.OnceFunc(func() { close(release) })
+	defer unblock()
+	waitFor(t, 20*time.Second, "the handler has some", func() bool { return handling.Load() > 0 })
+	time.Sleep(time.Second)
+	if n := handling.Load(); n > 256 {
+		t.Errorf("%d are with the handler", n)
+	}
+	unblock()
+	waitUntilDone(t, f, 60*time.Second)
+	if again := l.check(t, urls); again > 0 {
+		t.Errorf("%d handled again", again)
+	}
+}
+
 func TestWhatAHandlerFailsIsDoneAgainAndAtLastPoison(t *testing.T) {
 	t.Parallel()
 	f := open(t, func(c *fleet.Config) { c.MaxDeliveries = 3 })
