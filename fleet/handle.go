@@ -81,6 +81,7 @@ func (r *run) handle(t *task, res fetch.Result) {
 	var paused *fetch.HostPausedError
 	wait, refused := refusal(&res)
 	switch {
+	case r.host == "": // its URLs have no host in common that could be closed
 	case errors.As(res.Err, &paused):
 		if r.rest(func(int) time.Time { return paused.Until }) {
 			return // not done, and done when the host is back

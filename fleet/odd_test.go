@@ -7,6 +7,8 @@ import (
 	"encoding/gob"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -156,6 +158,55 @@ func TestWhatIsTooLargeHoldsNothingUp(t *testing.T) {
 		if p.Request.URL == odd.URL && (gob.NewDecoder(bytes.NewReader(p.Exact)).Decode(&exact) != nil || !reflect.DeepEqual(exact, odd)) {
 			t.Error("a poisoned request is not what was added")
 		}
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// URLs whose hosts are too long for a queue share one with those that have none, and with nothing else in
+// common none of them closes it for the others.
+func TestAHostThatIsTooLongHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	paused, down := "http://"+strings.Repeat("p", 2_000)+"/", "http://"+strings.Repeat("d", 2_000)+"/"
+	proxy := fetch.WithTransport(func(http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if strings.HasPrefix(r.URL.Host, "d") {
+				return nil, &net.OpError{Op: "dial", Err: errors.New("nobody there")}
+			}
+			return &http.Response{
+				StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"3600"}}, Body: http.NoBody, Request: r,
+			}, nil
+		})
+	})
+	f := open(t, nil)
+	var urls []string
+	for i := range 20 {
+		urls = append(urls, fmt.Sprint(paused, i), fmt.Sprint(down, i), fmt.Sprint("no URL ", i))
+	}
+	add(t, f, urls)
+	var mu sync.Mutex
+	errs := map[string]error{}
+	l := newLedger()
+	start(t, f, func(_ context.Context, d fleet.Delivery) error {
+		mu.Lock()
+		defer mu.Unlock()
+		errs[d.Request.URL] = d.Result.Err
+		l.add(d.Request.URL)
+		return nil
+	}, proxy, fetch.WithMaxHostFailures(3))
+	waitUntilDone(t, f, 15*time.Second)
+	more := []string{"no URL any more", paused + "more", down + "more"}
+	add(t, f, more)
+	waitUntilDone(t, f, 15*time.Second)
+	if again := l.check(t, append(urls, more...)); again > 0 {
+		t.Errorf("%d handled again", again)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if err := errs[paused+"more"]; !errors.Is(err, fetch.ErrHostPaused) {
+		t.Errorf("of a host that pauses: %v", err)
 	}
 }
 

@@ -19,9 +19,11 @@ import (
 
 // A Delivery is a request that is done.
 type Delivery struct {
-	Request    Request // as it was added, but that the method GET is ""
-	Host       string  // that the last request went to; empty if its URL has none, or one of more than 512 bytes
-	Deliveries int     // before this one, without success
+	Request Request // as it was added, but that the method GET is ""
+	// Host is that which the last request went to. It is empty if its URL has none, or one of more than
+	// 512 bytes: then no refusal is waited for.
+	Host       string
+	Deliveries int // before this one, without success
 	// Result is that of the request. Its URL is that of Request, and its Index says nothing.
 	Result fetch.Result
 }
