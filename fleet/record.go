@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"fmt"
 	mathbits "math/bits"
 	"slices"
 	"time"
@@ -67,6 +68,14 @@ func (r *record) acquit(untried []trial) {
 	if len(untried) == 0 {
 		r.Deaths = 0
 	}
+}
+
+func (r *record) encode() []byte {
+	data, err := json.Marshal(r)
+	if err != nil {
+		panic(fmt.Sprintf("a record that cannot be encoded: %v", err)) // it has nothing such
+	}
+	return data
 }
 
 func readRecord(data []byte) (r record, err error) {

@@ -2,9 +2,7 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"sync"
@@ -160,20 +158,23 @@ func (r *run) setToken(t store.Token) { r.token.Store(&t) }
 
 func (r *run) keepToken() { r.token.Load().Keep() }
 
-// encode returns the record as it is stored.
+// encode returns the record as it is stored. What is done of pages is left out where they are too many for a
+// message: rather is it done again than the host left without a record.
 func (r *run) encode() []byte {
-	data, err := json.Marshal(&r.rec)
-	if err != nil {
-		panic(fmt.Sprintf("a record that cannot be encoded: %v", err)) // it has nothing such
+	data := r.rec.encode()
+	if len(data) > store.MaxData {
+		r.rec.Progress = nil
+		data = r.rec.encode()
 	}
 	return data
 }
 
 // writeLocked stores the record, with recordMu held.
 func (r *run) writeLocked(ctx context.Context) error {
-	s, life := r.worker.fleet.store, r.rec.life(time.Now())
+	s, text := r.worker.fleet.store, r.encode()
+	life := r.rec.life(time.Now())
 	for {
-		seq, err := s.PutRecord(ctx, r.host, r.encode(), r.recordSeq, life)
+		seq, err := s.PutRecord(ctx, r.host, text, r.recordSeq, life)
 		if err == nil {
 			r.recordSeq = seq
 			return nil
@@ -289,7 +290,9 @@ func (r *run) settleLocked() (left bool) {
 	defer r.mu.Unlock()
 	for seq, p := range r.pages {
 		done, missing := w.journal.close(p)
-		r.rec.Progress[seq] = done
+		if done.count() > 0 {
+			r.rec.Progress[seq] = done
+		}
 		left = left || missing > 0
 	}
 	var untried []trial

@@ -3,10 +3,12 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/batchhttp/fetch"
 	"github.com/batchhttp/fetch/fleet/internal/store"
 )
 
@@ -63,6 +65,69 @@ func TestAJournalOfManyPagesIsWrittenInParts(t *testing.T) {
 		if len(read) != pages {
 			t.Errorf("%d pages", len(read))
 		}
+	}
+}
+
+// giveBackHost has a worker take the host of a new fleet, come to pages of which so much is done, and give it
+// back. It returns what is stored of it then.
+func giveBackHost(t *testing.T, pages ...bits) record {
+	t.Helper()
+	const host = "a.example"
+	f, err := Open(t.Context(), Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	fetcher, err := fetch.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fetcher.Close)
+	w := &worker{fleet: f, id: "w", fetcher: fetcher, journal: newJournal(f.store, "w"), ctx: t.Context(), runs: map[string]*run{}}
+	r := newRun(w, takeToken(t, f, host), record{Owner: w.id})
+	for i, done := range pages {
+		r.pages[uint64(1_000_000+i)] = &page{host: host, done: done, left: 100 - done.count()}
+	}
+	r.giveBack()
+	data, _, err := f.store.Record(t.Context(), host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := readRecord(data)
+	if err != nil || len(data) == 0 {
+		t.Fatalf("a record of %d bytes, %v", len(data), err)
+	}
+	takeToken(t, f, host)
+	return rec
+}
+
+// takeToken takes the token of a host that has one, or gets one.
+func takeToken(t *testing.T, f *Fleet, host string) (token store.Token) {
+	t.Helper()
+	if err := f.store.AddToken(t.Context(), host); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.store.Tokens(t.Context(), 1, 5*time.Second, func(got store.Token) { token = got }); err != nil {
+		t.Fatal(err)
+	}
+	if token.Host != host {
+		t.Fatal("the token does not come")
+	}
+	return token
+}
+
+// The record of a host has no room for as many pages as a host may have.
+func TestAHostOfVeryManyPagesIsGivenBack(t *testing.T) {
+	const pages = 60_000
+	some := newBits(100)
+	some.set(7)
+	mostUntouched := slices.Repeat([]bits{newBits(100)}, pages)
+	mostUntouched[9] = some
+	if rec := giveBackHost(t, mostUntouched...); rec.Owner != "" || len(rec.Progress) != 1 || !rec.Progress[1_000_009].has(7) {
+		t.Errorf("owner %q, %d pages", rec.Owner, len(rec.Progress))
+	}
+	if rec := giveBackHost(t, slices.Repeat([]bits{some}, pages)...); rec.Owner != "" || len(rec.Progress) != 0 {
+		t.Errorf("owner %q, %d pages", rec.Owner, len(rec.Progress))
 	}
 }
 
