@@ -12,7 +12,8 @@ type reader struct {
 	run    *run
 	after  uint64    // the number of the last page that was read
 	tasks  []*task   // read and not fed yet
-	looked time.Time // when nothing was found; zero: there may be more
+	looked time.Time // when few were found; zero: there are more, as likely as not
+	found  bool      // some, the last time
 	// due is the earliest instant of those that are not to be done yet; zero: none.
 	due time.Time
 	// ended tells that there is nothing else to do.
@@ -172,8 +173,7 @@ func (w *worker) unlockSuspect() {
 
 var errDeadly = errors.New("workers have died of it")
 
-// next returns the next task; nil if there is none now. With idle set it looks for new pages although it
-// has just looked.
+// next returns the next task; nil if there is none now. idle tells that nothing is in flight.
 func (r *reader) next(idle bool) (*task, error) {
 	for {
 		if len(r.tasks) > 0 {
@@ -184,13 +184,25 @@ func (r *reader) next(idle bool) (*task, error) {
 			}
 			continue
 		}
-		if !r.looked.IsZero() && (idle || time.Since(r.looked) < lookAgain) {
+		if !r.toLook(idle) {
 			return nil, nil
 		}
 		if err := r.read(); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// toLook reports whether to look for pages now. Of few that came there may be more, as a read has room for
+// so many bytes. Who takes the host next finds them, unless what is put off closes it.
+func (r *reader) toLook(idle bool) bool {
+	switch {
+	case r.looked.IsZero():
+		return true
+	case idle:
+		return r.found && !r.due.IsZero()
+	}
+	return time.Since(r.looked) >= lookAgain
 }
 
 // wanted reports whether a task is to be done now. A URL that was seen is done.
@@ -223,7 +235,7 @@ func (r *reader) read() error {
 	if err != nil {
 		return err
 	}
-	r.looked = time.Time{}
+	r.looked, r.found = time.Time{}, len(pages) > 0
 	if len(pages) < readPages {
 		r.looked = time.Now()
 	}

@@ -131,6 +131,43 @@ func TestAHostOfVeryManyPagesIsGivenBack(t *testing.T) {
 	}
 }
 
+// A read of large pages brings few of them, and a host that is closed until something is due must have nothing
+// else to do.
+func TestLargePagesAreReadToTheEnd(t *testing.T) {
+	const host = "a.example"
+	f, err := Open(t.Context(), Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	all := []stored{{Request: Request{URL: "http://a.example/off"}, Deliveries: 1, NotBefore: time.Now().Add(time.Hour)}}
+	for i := range 3 {
+		all = append(all, stored{Request: Request{URL: fmt.Sprint("http://a.example/", i), Body: make([]byte, 500<<10)}})
+	}
+	var pages []store.NewPage
+	for i, s := range all {
+		var text pageText
+		text.add(s)
+		data, err := text.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, store.NewPage{Host: host, Count: 1, Data: data, ID: fmt.Sprint(i)})
+	}
+	if n, err := f.store.AddPages(t.Context(), pages); n != len(pages) || err != nil {
+		t.Fatal(n, err)
+	}
+	r := newRun(&worker{fleet: f, ctx: t.Context()}, store.Token{Host: host}, record{})
+	for i := range 3 {
+		if task, err := r.reader.next(true); task == nil || err != nil {
+			t.Fatalf("%d of 3, %v", i, err)
+		}
+	}
+	if task, err := r.reader.next(true); task != nil || err != nil {
+		t.Errorf("%v, %v", task, err)
+	}
+}
+
 func FuzzJournal(f *testing.F) {
 	j := newJournal(nil, "w")
 	j.note(&page{seq: 300, host: "a.example", done: newBits(9), left: 9}, 8)
