@@ -407,23 +407,25 @@ func TestARedirectIsFollowedByTheOwnerOfTheHostThatItLeadsTo(t *testing.T) {
 func TestASlowHandlerHoldsUpNoOtherHost(t *testing.T) {
 	f := open(t, nil)
 	h := newHosts(t, 5, nil)
-	release := make(chan struct{})
+	blocked := make(chan struct{})
+	release := sync.OnceFunc(func() { close(blocked) })
 	slow := h.names[0]
 	l := newLedger()
 	start(t, f, func(_ context.Context, d fleet.Delivery) error {
 		if d.Host == slow {
-			<-release
+			<-blocked
 		}
 		l.add(d.Request.URL)
 		return nil
 	}, fetch.WithHostConcurrency(4))
+	defer release() // or the worker never ends
 	urls := h.urls(500)
 	add(t, f, urls)
-	waitFor(t, 10*time.Second, "the others are done", func() bool { return l.distinct() == 4*500 })
+	waitFor(t, 30*time.Second, "the others are done", func() bool { return l.distinct() == 4*500 })
 	if n := len(h.arrivals(slow)); n > 256 {
 		t.Errorf("%d requests ahead of the handler", n)
 	}
-	close(release)
+	release()
 	waitUntilDone(t, f, 20*time.Second)
 	l.check(t, urls)
 }
