@@ -16,7 +16,8 @@ import (
 // A builder builds the requests of one runner.
 type builder struct {
 	client   *Client
-	ctx      context.Context // of requests without a context of their own
+	bare     context.Context // of requests, unwatched
+	ctx      context.Context // of those without a context of their own
 	template *http.Request   // a GET with ctx
 	spare    *http.Request   // to be used again; nil: none
 	watch    watch           // over the requests
@@ -25,23 +26,18 @@ type builder struct {
 // enter makes the template for requests in turns with the given context. It lasts for many
 // requests: to make one for each is a cost that shows.
 func (b *builder) enter(turn context.Context) {
-	b.ctx = b.newContext(turn)
+	b.bare = turn
+	if c := b.client.config; c.NewContext != nil {
+		b.bare = c.NewContext(turn)
+	}
+	b.ctx = b.bare
+	if b.client.watchesAll {
+		b.ctx = b.watch.over(b.bare, true)
+	}
 	b.template = (&http.Request{
 		Method: http.MethodGet, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: b.client.shared, Host: b.client.host,
 	}).WithContext(b.ctx)
-}
-
-// newContext returns the context of requests for that of turns.
-func (b *builder) newContext(turn context.Context) context.Context {
-	c := b.client
-	if c.config.NewContext != nil {
-		turn = c.config.NewContext(turn)
-	}
-	if c.watchesAll {
-		turn = b.watch.over(turn, true)
-	}
-	return turn
 }
 
 // contextOf returns the context for a request of an exchange, from the one that it would have

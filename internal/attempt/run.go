@@ -69,7 +69,7 @@ func (w *runner) joinedContext(x *Exchange) (context.Context, func()) {
 		return w.builder.contextOf(x, w.builder.ctx), func() {}
 	}
 	if given := x.Request.Context(); given.Done() == nil {
-		return w.builder.contextOf(x, &valued{w.parent, given}), func() {}
+		return w.builder.contextOf(x, &valued{w.builder.bare, given}), func() {}
 	}
 	ctx, cancel := context.WithCancelCause(x.Request.Context())
 	parent := w.parent
