@@ -20,18 +20,23 @@ type Leg struct {
 	Wait time.Duration
 }
 
-type legKey struct{}
+// A legContext is not asked for its leg as for a value: a context that is made of it is of other
+// requests, as those that a BodyFunc sends.
+type legContext struct {
+	context.Context
+	leg *Leg
+}
 
 // WithLeg returns a context for the request that a leg begins with. The leg is the Fetcher's until
 // the result is there.
-func WithLeg(parent context.Context, leg *Leg) context.Context {
-	return context.WithValue(parent, legKey{}, leg)
-}
+func WithLeg(parent context.Context, leg *Leg) context.Context { return &legContext{parent, leg} }
 
-// LegOf returns the leg of a context, or nil.
+// LegOf returns the leg of the context of a request, or nil.
 func LegOf(ctx context.Context) *Leg {
-	leg, _ := ctx.Value(legKey{}).(*Leg)
-	return leg
+	if c, ok := ctx.(*legContext); ok {
+		return c.leg
+	}
+	return nil
 }
 
 // HasLeft reports whether a context is that of a leg which begins at another origin than the chain.
@@ -54,9 +59,6 @@ func (c *Chain) Passes() bool { return c.leg != nil && c.leg.Next != nil }
 
 // Wait puts the next leg off.
 func (c *Chain) Wait(d time.Duration) { c.leg.Wait = d }
-
-// pass leaves the rest of the chain to another leg.
-func (c *Chain) pass(next *http.Request) { c.leg.Next = next }
 
 // hops returns how many redirects the chain has had in the legs before.
 func (c *Chain) hops() int {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/batchhttp/fetch/internal/fault"
@@ -63,8 +64,7 @@ func (p *Policy) Next(c *Chain, req *http.Request, resp *http.Response, hops int
 	if err != nil { // shows nothing of the URL
 		return nil, fault.New(fault.ErrRedirect, errors.New("its Location: "+target.Reason(err)))
 	}
-	elsewhere := p.OwnHost && target.HostOf(u) != target.HostOf(req.URL)
-	if elsewhere && c.leg == nil {
+	if c.leg == nil && p.leaves(req, u) {
 		return nil, nil
 	}
 	if hops+c.hops() >= p.Max && (p.MaxHolds || p.Check == nil) {
@@ -93,11 +93,16 @@ func (p *Policy) Next(c *Chain, req *http.Request, resp *http.Response, hops int
 		next.Header.Set("Referer", target.Plain(req.URL))
 	}
 	next, err = p.check(c, req, next)
-	if next != nil && elsewhere {
-		c.pass(next)
+	if next != nil && c.leg != nil && p.leaves(req, next.URL) { // which Check may have changed
+		c.leg.Next = next
 		return nil, nil
 	}
 	return next, err
+}
+
+// leaves reports whether u is for others than who sends req.
+func (p *Policy) leaves(req *http.Request, u *url.URL) bool {
+	return p.OwnHost && target.HostOf(u) != target.HostOf(req.URL)
 }
 
 // change says how a redirect changes the method, whether the body

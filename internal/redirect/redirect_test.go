@@ -1,6 +1,7 @@
 package redirect_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -384,6 +385,18 @@ func TestAChainOfLegs(t *testing.T) {
 	if next, err := policy.Next(begin(&redirect.Leg{Left: true}), at, own, 0); err != nil || next == nil || next.Header.Get("Referer") != "" {
 		t.Errorf("%+v, %v", next, err)
 	}
+	asked := redirect.WithLeg(t.Context(), leg)
+	if redirect.LegOf(asked) != leg || redirect.LegOf(context.WithValue(asked, asked, 1)) != nil {
+		t.Error("a leg is of the context of its request alone")
+	}
+	policy.Check = func(req *http.Request, _ []*http.Request) (err error) {
+		req.URL, err = req.URL.Parse("http://b.example/changed")
+		return err
+	}
+	if next, err := policy.Next(begin(leg), at, own, 0); next != nil || err != nil || leg.Next == nil || leg.Next.URL.Path != "/changed" {
+		t.Errorf("what Check leads elsewhere is sent here: %v, %v", next, err)
+	}
+	policy.Check = nil
 	if c = begin(nil); c.Passes() {
 		t.Error("a chain that is whole passes")
 	}
