@@ -12,10 +12,10 @@ type reader struct {
 	run    *run
 	after  uint64    // the number of the last page that was read
 	tasks  []*task   // read and not fed yet
-	looked time.Time // when few were found; zero: there are more, as likely as not
-	found  bool      // some, the last time
-	// due is the earliest instant of those that are not to be done yet; zero: none.
-	due time.Time
+	looked time.Time // when the last was found; zero: there are more
+	off    []*task   // read and not to be done yet, the first few
+	// due is the earliest instant of these, and late of others that are not to be done yet; zero: none.
+	due, late time.Time
 	// ended tells that there is nothing else to do.
 	ended bool
 	// unread has what is done of pages that the run has not come to.
@@ -176,6 +176,9 @@ var errDeadly = errors.New("workers have died of it")
 // next returns the next task; nil if there is none now. idle tells that nothing is in flight.
 func (r *reader) next(idle bool) (*task, error) {
 	for {
+		if !r.due.IsZero() && !r.due.After(time.Now()) {
+			r.tasks, r.off, r.due = append(r.off, r.tasks...), nil, time.Time{}
+		}
 		if len(r.tasks) > 0 {
 			t := r.tasks[0]
 			r.tasks = r.tasks[1:]
@@ -184,7 +187,7 @@ func (r *reader) next(idle bool) (*task, error) {
 			}
 			continue
 		}
-		if !r.toLook(idle) {
+		if !r.looked.IsZero() && (idle || time.Since(r.looked) < lookAgain) {
 			return nil, nil
 		}
 		if err := r.read(); err != nil {
@@ -193,25 +196,11 @@ func (r *reader) next(idle bool) (*task, error) {
 	}
 }
 
-// toLook reports whether to look for pages now. Of few that came there may be more, as a read has room for
-// so many bytes. Who takes the host next finds them, unless what is put off closes it.
-func (r *reader) toLook(idle bool) bool {
-	switch {
-	case r.looked.IsZero():
-		return true
-	case idle:
-		return r.found && !r.due.IsZero()
-	}
-	return time.Since(r.looked) >= lookAgain
-}
-
 // wanted reports whether a task is to be done now. A URL that was seen is done.
 func (r *reader) wanted(t *task) bool {
 	now := time.Now()
 	if t.NotBefore.After(now) {
-		if r.due.IsZero() || t.NotBefore.Before(r.due) {
-			r.due = t.NotBefore
-		}
+		r.putOff(t)
 		return false
 	}
 	if r.run.seen == nil || !t.once() {
@@ -227,16 +216,37 @@ func (r *reader) wanted(t *task) bool {
 	return true
 }
 
+// maxOff is how many tasks that are put off are kept, as they have bodies. The others are read again by
+// the next run.
+const maxOff = 32
+
+func (r *reader) putOff(t *task) {
+	if len(r.off) >= maxOff {
+		r.late = earlier(r.late, t.NotBefore)
+		return
+	}
+	r.off = append(r.off, t)
+	r.due = earlier(r.due, t.NotBefore)
+}
+
+// earlier returns the earlier of two instants, of which zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // read reads the next pages.
 func (r *reader) read() error {
 	run := r.run
 	w := run.worker
-	pages, err := w.fleet.store.Pages(w.ctx, run.host, r.after, readPages)
+	pages, more, err := w.fleet.store.Pages(w.ctx, run.host, r.after, readPages)
 	if err != nil {
 		return err
 	}
-	r.looked, r.found = time.Time{}, len(pages) > 0
-	if len(pages) < readPages {
+	r.looked = time.Time{}
+	if !more {
 		r.looked = time.Now()
 	}
 	for _, p := range pages {

@@ -18,10 +18,9 @@ func (r *run) take(res fetch.Result) {
 	r.mu.Lock()
 	t := r.out[res.Index]
 	r.mu.Unlock()
-	index := res.Index
 	r.handle(t, res)
 	r.mu.Lock()
-	delete(r.out, index)
+	delete(r.out, res.Index)
 	r.adaptLocked(res)
 	cleared := r.clearLocked()
 	r.mu.Unlock()
@@ -186,7 +185,7 @@ func (r *run) again(t *task, after time.Duration) {
 func (r *run) hop(t *task, redirects int) error {
 	next := t.leg.Next
 	maps.DeleteFunc(next.Header, func(key string, _ []string) bool {
-		return t.Header[key] == nil // an option's, which the next worker has too
+		return t.Header[key] == nil // an option's, which the next worker has too, or of a CheckRedirect
 	})
 	s := stored{
 		Request: Request{URL: next.URL.String(), Method: next.Method, Header: next.Header},

@@ -59,8 +59,8 @@ func JSONLines(w io.Writer) Handler {
 }
 
 // Publish is a Handler that publishes each Delivery, as a [Record], to the stream NAME-results, under
-// the subject NAME.results.HOST, in which HOST has slashes for dots, and is % where there is none or one of
-// more than 512 bytes. What is larger than a message may be is an error.
+// the subject NAME.results.HOST, in which HOST has slashes for dots and %XX for what a subject cannot have, and
+// is % where there is none or one of more than 512 bytes. What is larger than a message may be is an error.
 func (f *Fleet) Publish(ctx context.Context, d Delivery) error {
 	data, err := json.Marshal(RecordOf(d))
 	if err != nil {

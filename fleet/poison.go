@@ -3,7 +3,7 @@ package fleet
 import "strings"
 
 // A Poisoned is a request that was given up, as JSON in the stream NAME-poison of the broker, under the
-// subject NAME.poison.HOST, in which HOST has slashes for dots.
+// subject NAME.poison.HOST, in which HOST is as [Fleet.Publish] has it.
 type Poisoned struct {
 	Request    Request `json:"request"`
 	Deliveries int     `json:"deliveries"`

@@ -33,7 +33,7 @@ func (f *Fleet) Add(ctx context.Context, urls iter.Seq[string]) (int, error) {
 // AddRequests is [Fleet.Add] for any method, header and body. A GET without either counts as its
 // URL, and all others are fetched as often as they are added.
 //
-// A request that takes more than 768 KiB as it is stored, which is about 512 KiB of URL or 576 KiB of body, ends
+// A request that may take more than 768 KiB as it is stored, of about 512 KiB of URL or 576 KiB of body, ends
 // the call with an error that names its URL. What came before is stored, and what comes after is not read.
 func (f *Fleet) AddRequests(ctx context.Context, reqs iter.Seq[Request]) (int, error) {
 	a := newAdder(ctx, f.store)
@@ -60,7 +60,7 @@ const (
 	maxRequest   = 768 << 10 // of one request
 	fullPages    = 64        // are stored together
 	maxBuffered  = 20_000    // requests in pages that are not full
-	maxBytes     = 32 << 20  // of them, about
+	maxBytes     = 32 << 20  // in all pages that are not stored, about
 )
 
 // An adder collects requests into the pages of their hosts.
@@ -73,7 +73,7 @@ type adder struct {
 	open     map[string]*openPage
 	full     []store.NewPage
 	buffered int // requests in open pages
-	bytes    int // of them
+	bytes    int // in all pages
 	pages    int
 	stored   int
 	err      error
@@ -96,7 +96,7 @@ func (a *adder) add(r Request) error {
 	host = queueOf(host)
 	size := r.room()
 	if size > maxRequest {
-		return fmt.Errorf("%.200s: the request takes %d bytes, and %d is the most", target.Redact(r.URL), size, maxRequest)
+		return fmt.Errorf("%.200s: the request may take %d bytes as it is stored, and %d is the most", target.Redact(r.URL), size, maxRequest)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -121,20 +121,6 @@ func (a *adder) add(r Request) error {
 	return a.err
 }
 
-// queueOf returns where the URLs of a host wait: in a queue of its own, or, where it is too long for one
-// and for every name in ASCII (RFC 1035, section 2.3.4), with those that have no host.
-func queueOf(host string) string {
-	if len(host) > maxHost {
-		return ""
-	}
-	return host
-}
-
-// maxHost is twice what a name has in ASCII, for those in other scripts. A broker ends a connection on which
-// a subject is longer than 4,096 bytes, and a host can be three times as long in there; and the shorter they
-// are, the more have room in one answer that lists them.
-const maxHost = 512
-
 // closeLocked makes a page of what has come of a host.
 func (a *adder) closeLocked(host string, p *openPage) {
 	data, err := p.text.encode()
@@ -147,7 +133,7 @@ func (a *adder) closeLocked(host string, p *openPage) {
 		Host: host, Count: p.text.count(), Data: data, ID: fmt.Sprintf("%s.%d", a.id, a.pages),
 	})
 	a.buffered -= p.text.count()
-	a.bytes -= p.bytes
+	a.bytes += len(data) - p.bytes
 	delete(a.open, host)
 }
 
@@ -155,9 +141,12 @@ func (a *adder) storeLocked() {
 	if a.err != nil || len(a.full) == 0 {
 		return
 	}
-	n, err := a.store.AddPagesWithin(a.ctx, a.full)
-	for _, p := range a.full[:n] {
-		a.stored += p.Count
+	n, err := a.store.AddPagesWithinLimit(a.ctx, a.full)
+	for i, p := range a.full {
+		a.bytes -= len(p.Data)
+		if i < n {
+			a.stored += p.Count
+		}
 	}
 	a.full, a.err = a.full[:0], err
 }

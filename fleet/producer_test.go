@@ -13,14 +13,17 @@ func TestWhatIsAddedTakesBoundedMemory(t *testing.T) {
 	}
 	defer f.Close()
 	a := newAdder(t.Context(), f.store)
-	const n, size = 600, 64 << 10
+	const n = 300
 	for i := range n {
-		if err := a.add(Request{URL: fmt.Sprintf("http://h%d.example/", i), Body: make([]byte, size)}); err != nil {
+		if err := a.add(Request{URL: fmt.Sprintf("http://h%d.example/", i), Body: make([]byte, 64<<10<<(i%4))}); err != nil {
 			t.Fatal(err)
 		}
 		held := 0
 		for _, p := range a.open {
 			held += p.bytes
+		}
+		for _, p := range a.full {
+			held += len(p.Data)
 		}
 		if held != a.bytes || held > maxBytes {
 			t.Fatalf("%d bytes are held, of which %d count, and %d is the limit", held, a.bytes, maxBytes)

@@ -93,19 +93,14 @@ func (r *record) life(now time.Time) time.Duration {
 	}
 	until := now
 	for _, t := range []time.Time{r.State.PausedUntil, r.Rest, r.SeenUntil} {
-		if t.After(until) {
-			until = t
-		}
+		until = later(until, t)
 	}
 	return until.Sub(now) + 10*time.Minute
 }
 
 // closedUntil returns the instant before which the host is not to be called; zero if there is none.
 func (r *record) closedUntil() time.Time {
-	if r.Rest.After(r.State.PausedUntil) {
-		return r.Rest
-	}
-	return r.State.PausedUntil
+	return later(r.State.PausedUntil, r.Rest)
 }
 
 // bits is a set of small numbers.

@@ -59,6 +59,20 @@ func roomOf(text string) int {
 	return n
 }
 
+// queueOf returns where the URLs of a host wait: in a queue of its own, or, where it is too long for one
+// and for every name in ASCII (RFC 1035, section 2.3.4), with those that have no host.
+func queueOf(host string) string {
+	if len(host) > maxHost {
+		return ""
+	}
+	return host
+}
+
+// maxHost is twice what a name has in ASCII, for those in other scripts. A broker ends a connection on which
+// a subject is longer than 4,096 bytes, and a host can be three times as long in there; and the shorter they
+// are, the more have room in one answer that lists them.
+const maxHost = 512
+
 // A stored is a request with what has become of it so far.
 type stored struct {
 	Request

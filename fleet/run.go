@@ -268,7 +268,7 @@ func (r *run) closedUntil(now time.Time) time.Time {
 	if !r.reader.ended {
 		return r.rec.closedUntil() // there may be more to do
 	}
-	due := r.reader.due
+	due := earlier(r.reader.due, r.reader.late)
 	if most := now.Add(maxPutOff); due.After(most) {
 		due = most
 	}

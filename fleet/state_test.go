@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/batchhttp/fetch"
@@ -158,14 +159,47 @@ func TestLargePagesAreReadToTheEnd(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	r := newRun(&worker{fleet: f, ctx: t.Context()}, store.Token{Host: host}, record{})
+	r.reader.unread = map[uint64]bits{4: newBits(1)}
 	for i := range 3 {
 		if task, err := r.reader.next(true); task == nil || err != nil {
 			t.Fatalf("%d of 3, %v", i, err)
+		}
+		if ahead := r.reader.ahead(); i == 0 && len(ahead) != 1 {
+			t.Errorf("what is done of a page that was not read is forgotten: %v", ahead)
 		}
 	}
 	if task, err := r.reader.next(true); task != nil || err != nil {
 		t.Errorf("%v, %v", task, err)
 	}
+}
+
+// Of the tasks that are put off the first few are kept until they are due, and the instant of all.
+func TestWhatIsPutOffIsDoneWhenItIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		r := reader{run: &run{}, looked: start}
+		for i := range 2 * maxOff {
+			r.tasks = append(r.tasks, &task{index: i, stored: stored{NotBefore: start.Add(time.Duration(1+i/4) * time.Second)}})
+		}
+		for second := range 1 + maxOff/4 {
+			for i := range 4 {
+				task, err := r.next(true)
+				if second == 0 && task == nil {
+					break
+				}
+				if err != nil || task == nil || task.index != 4*(second-1)+i {
+					t.Fatalf("after %d s, task %d: %+v, %v", second, i, task, err)
+				}
+			}
+			if task, _ := r.next(true); task != nil {
+				t.Fatalf("task %d is early", task.index)
+			}
+			if due, want := earlier(r.due, r.late), start.Add(time.Duration(1+second)*time.Second); due != want {
+				t.Fatalf("after %d s the next is due after %v, want %v", second, due.Sub(start), want.Sub(start))
+			}
+			time.Sleep(time.Second)
+		}
+	})
 }
 
 func FuzzJournal(f *testing.F) {

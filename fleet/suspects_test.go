@@ -68,7 +68,7 @@ func TestASuspectThatWaitsIsNotLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		urls = append(urls, added...)
-		pages, err := f.store.Pages(t.Context(), host, 0, 1)
+		pages, _, err := f.store.Pages(t.Context(), host, 0, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,8 +1,13 @@
 package fleet_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,6 +83,35 @@ func TestAHandOverClosesNoHostThatHasMoreToDo(t *testing.T) {
 	start(t, f, note(l), fetch.WithHostConcurrency(1))
 	waitFor(t, 20*time.Second, "the others are done", func() bool { return l.distinct() == 199 })
 	l.check(t, urls[1:])
+}
+
+// A URL that is put off is done when it is due, though its host always has something in flight.
+func TestABusyHostHoldsUpNoURLThatIsPutOff(t *testing.T) {
+	t.Parallel()
+	f := open(t, nil)
+	h := newHosts(t, 1, func(string, http.ResponseWriter, *http.Request) { time.Sleep(200 * time.Millisecond) })
+	var failed, again atomic.Int64
+	start(t, f, func(_ context.Context, d fleet.Delivery) error {
+		if strings.HasSuffix(d.Request.URL, "/0") {
+			if d.Deliveries == 0 {
+				failed.Store(time.Now().UnixNano())
+				return errors.New("not now")
+			}
+			again.Store(time.Now().UnixNano())
+		}
+		return nil
+	}, fetch.WithHostConcurrency(2))
+	deadline := time.Now().Add(15 * time.Second)
+	for i := 0; again.Load() == 0; i++ {
+		if time.Now().After(deadline) {
+			t.Fatal("it is not done while there is anything else to do")
+		}
+		add(t, f, []string{fmt.Sprintf("http://%s/%d", h.names[0], i)})
+		time.Sleep(120 * time.Millisecond)
+	}
+	if took := time.Duration(again.Load() - failed.Load()); took > 8*time.Second {
+		t.Errorf("a second took %v", took)
+	}
 }
 
 // A host whose token was lost, with a producer or a broker, gets another.

@@ -55,11 +55,12 @@ func (f *Fleet) Run(ctx context.Context, handler Handler, opts ...fetch.Option) 
 		w.fetcher = fetcher
 		err = w.work(ctx)
 		fetcher.Close()
+		closed := f.store.Closed()
 		switch {
 		case ctx.Err() != nil && errors.Is(err, errFenced):
 			return nil // its hosts are taken over
-		case ctx.Err() == nil && f.store.Closed() != nil:
-			return fmt.Errorf("fleet: the connection to the broker was closed for good: %w", f.store.Closed())
+		case ctx.Err() == nil && closed != nil:
+			return fmt.Errorf("fleet: the connection to the broker was closed for good: %w", closed)
 		case errors.Is(err, errFenced):
 		case joined && err != nil: // a broker that refuses, for want of room, may not do so for ever
 			sleep(ctx, time.Second)

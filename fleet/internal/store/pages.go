@@ -32,25 +32,20 @@ const maxPublishing = 256
 // this order, so that either a worker that gives a host up finds the page, or the token is not
 // refused. It returns how many pages were stored, from the first on.
 func (s *Store) AddPages(ctx context.Context, pages []NewPage) (stored int, err error) {
-	for len(pages) > 0 {
-		some := pages[:min(len(pages), maxPublishing)]
-		pages = pages[len(some):]
-		n, err := s.addSome(ctx, some)
-		stored += n
-		if err != nil {
-			return stored, err
-		}
-	}
-	return stored, nil
+	return s.addPages(ctx, pages, 0)
 }
 
-// AddPagesWithin is AddPages of a producer's pages: of as many as the limit has room for. It does not count
-// what others are about to store.
-func (s *Store) AddPagesWithin(ctx context.Context, pages []NewPage) (stored int, err error) {
+// AddPagesWithinLimit is AddPages for a producer: of as many as Config.MaxBytes has room for. It does not
+// count what others are about to store.
+func (s *Store) AddPagesWithinLimit(ctx context.Context, pages []NewPage) (stored int, err error) {
+	return s.addPages(ctx, pages, s.config.MaxBytes)
+}
+
+func (s *Store) addPages(ctx context.Context, pages []NewPage, limit int64) (stored int, err error) {
 	for len(pages) > 0 && err == nil {
 		some := pages[:min(len(pages), maxPublishing)]
 		pages = pages[len(some):]
-		fit, full := s.fitting(ctx, some)
+		fit, full := s.fitting(ctx, some, limit)
 		n, addErr := s.addSome(ctx, some[:fit])
 		stored += n
 		err = errors.Join(addErr, full)
@@ -58,9 +53,10 @@ func (s *Store) AddPagesWithin(ctx context.Context, pages []NewPage) (stored int
 	return stored, err
 }
 
-// fitting returns how many of the pages the limit has room for, and an error unless it has for all.
-func (s *Store) fitting(ctx context.Context, pages []NewPage) (n int, err error) {
-	if s.config.MaxBytes == 0 {
+// fitting returns how many of the pages the limit has room for, and an error unless it has for all. A limit
+// of 0 is none.
+func (s *Store) fitting(ctx context.Context, pages []NewPage, limit int64) (n int, err error) {
+	if limit == 0 {
 		return len(pages), nil
 	}
 	var size int64
@@ -75,8 +71,8 @@ func (s *Store) fitting(ctx context.Context, pages []NewPage) (n int, err error)
 		return 0, err
 	}
 	for i, p := range pages {
-		if size += int64(len(p.Data) + pageOverhead); size > s.config.MaxBytes {
-			return i, fmt.Errorf("the backlog is full: a page of %d bytes has no room within MaxBytes, %d", len(p.Data), s.config.MaxBytes)
+		if size += int64(len(p.Data) + pageOverhead); size > limit {
+			return i, fmt.Errorf("the backlog is full: a page of %d bytes has no room within MaxBytes, %d", len(p.Data), limit)
 		}
 	}
 	return len(pages), nil
@@ -160,18 +156,22 @@ func wait(ctx context.Context, f jetstream.PubAckFuture) error {
 	}
 }
 
-// Pages reads the next pages of a host behind the one with the given number, at most n.
-func (s *Store) Pages(ctx context.Context, host string, after uint64, n int) (pages []Page, err error) {
+// Pages reads the next pages of a host behind the one with the given number, at most n and about a
+// megabyte, and reports whether there are more.
+func (s *Store) Pages(ctx context.Context, host string, after uint64, n int) (pages []Page, more bool, err error) {
 	q := query{From: after + 1, Subject: s.subject("urls", encodeHost(host)), Batch: n, MaxBytes: 1 << 20}
 	err = s.repeat(ctx, func(ctx context.Context) error {
-		found, _, err := s.replies.get(ctx, s.streamName("urls"), q)
+		var found []message
+		if found, more, err = s.replies.get(ctx, s.streamName("urls"), q); err != nil {
+			return err
+		}
 		pages = pages[:0]
 		for _, m := range found {
 			pages = append(pages, Page{m.seq, m.data})
 		}
-		return err
+		return nil
 	})
-	return pages, err
+	return pages, more, err
 }
 
 // HasPages reports whether a host has pages. It asks the leader of the stream, since a replica may

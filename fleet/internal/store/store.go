@@ -51,13 +51,11 @@ type Store struct {
 	queue                    jetstream.Consumer
 }
 
-// MaxData is how many bytes a message may have, and ErrTooLarge says that one has more. A subject and
-// headers have room beside them in what a broker takes unless told otherwise.
+// MaxData is how many bytes of data a message has room for, beside a subject and headers, in any broker that
+// Open takes.
 const MaxData = maxPayload - 16<<10
 
-const maxPayload = 1 << 20
-
-var ErrTooLarge = nats.ErrMaxPayload
+const maxPayload = 1 << 20 // of a broker that is not told otherwise
 
 // Open makes the streams, or takes those that exist as they are but for what config says.
 func Open(ctx context.Context, conn *nats.Conn, config Config) (*Store, error) {
@@ -257,7 +255,7 @@ func (s *Store) try(ctx context.Context, limit time.Duration, f func(context.Con
 func isRefusal(err error) bool {
 	var refused *jetstream.APIError
 	switch {
-	case errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, ErrConflict) || errors.Is(err, ErrTooLarge):
+	case errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, ErrConflict) || errors.Is(err, nats.ErrMaxPayload):
 		return true
 	case errors.As(err, &refused):
 		return refused.Code < 500 || isFull(refused)

@@ -158,7 +158,7 @@ func TestPagesAreReadInTheirOrderAndStoredOnce(t *testing.T) {
 	}
 	var got []string
 	for after := uint64(0); ; {
-		some, err := s.Pages(t.Context(), "h1.example", after, 7)
+		some, _, err := s.Pages(t.Context(), "h1.example", after, 7)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -317,7 +317,7 @@ func TestTheLimitIsForProducersOnly(t *testing.T) {
 			pages = append(pages, page("h.example", added+i))
 		}
 		var n int
-		n, err = s.AddPagesWithin(t.Context(), pages)
+		n, err = s.AddPagesWithinLimit(t.Context(), pages)
 		stored += n
 	}
 	if err == nil || !strings.Contains(err.Error(), "MaxBytes") || size() > limit || size() < limit*8/10 {
@@ -329,7 +329,7 @@ func TestTheLimitIsForProducersOnly(t *testing.T) {
 	if n, err := s.AddPages(t.Context(), []NewPage{page("h.example", -1), {Host: "h.example", Data: make([]byte, limit), ID: "large"}}); n != 2 || err != nil {
 		t.Errorf("of a worker: %d, %v", n, err)
 	}
-	if n, err := s.AddPagesWithin(t.Context(), []NewPage{page("h.example", -2)}); n != 0 || err == nil {
+	if n, err := s.AddPagesWithinLimit(t.Context(), []NewPage{page("h.example", -2)}); n != 0 || err == nil {
 		t.Errorf("of a producer: %d, %v", n, err)
 	}
 }
