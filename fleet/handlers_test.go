@@ -11,9 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/batchhttp/fetch"
 	"github.com/batchhttp/fetch/fleet"
 )
@@ -33,27 +30,6 @@ func (l *lines) Write(p []byte) (int, error) {
 		return 0, errors.New("no room")
 	}
 	return l.text.Write(p)
-}
-
-// dropTokens empties the queue of tokens behind the fleet's back.
-func dropTokens(t testing.TB, f *fleet.Fleet) {
-	t.Helper()
-	conn, err := nats.Connect(f.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tokens, err := js.Stream(t.Context(), "fetch-tokens")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := tokens.Purge(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func checkRecords(t *testing.T, texts []string, urls []string) {
@@ -94,26 +70,9 @@ func TestResultsArePublishedToAStream(t *testing.T) {
 	add(t, f, urls)
 	start(t, f, f.Publish)
 	waitUntilDone(t, f, 20*time.Second)
-	conn, err := nats.Connect(f.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	consumer, err := js.OrderedConsumer(t.Context(), "fetch-results", jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	batch, err := consumer.Fetch(len(urls))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var texts []string
-	for m := range batch.Messages() {
-		texts = append(texts, string(m.Data()))
+	for _, data := range messages(t, f, "fetch-results") {
+		texts = append(texts, string(data))
 	}
 	checkRecords(t, texts, urls)
 }

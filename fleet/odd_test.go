@@ -2,7 +2,6 @@ package fleet_test
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/gob"
 	"encoding/json"
@@ -19,8 +18,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/batchhttp/fetch"
 	"github.com/batchhttp/fetch/fleet"
@@ -213,59 +210,14 @@ func TestAHostThatIsTooLongHoldsUpNoOther(t *testing.T) {
 // poison returns what was given up.
 func poison(t *testing.T, f *fleet.Fleet) (all []fleet.Poisoned) {
 	t.Helper()
-	conn, err := nats.Connect(f.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	consumer, err := js.OrderedConsumer(t.Context(), "fetch-poison", jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	batch, err := consumer.FetchNoWait(100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for m := range batch.Messages() {
+	for _, data := range messages(t, f, "fetch-poison") {
 		var p fleet.Poisoned
-		if err := json.Unmarshal(m.Data(), &p); err != nil {
+		if err := json.Unmarshal(data, &p); err != nil {
 			t.Error(err)
 		}
 		all = append(all, p)
 	}
 	return all
-}
-
-// JSON has no room for bytes that are not UTF-8, and two URLs are not to become one.
-func TestARecordHasTheURLAsItIs(t *testing.T) {
-	for _, u := range []string{"http://h/\xfe", "http://h/\xff", "http://h/caf\u00e9\ufffd"} {
-		var line bytes.Buffer
-		if err := fleet.JSONLines(&line)(t.Context(), fleet.Delivery{Request: fleet.Request{URL: u}}); err != nil {
-			t.Fatal(err)
-		}
-		var rec fleet.Record
-		if err := json.Unmarshal(line.Bytes(), &rec); err != nil {
-			t.Fatal(err)
-		}
-		if exact := cmp.Or(string(rec.ExactURL), rec.Request.URL); exact != u || rec.Request.URL != strings.ToValidUTF8(u, "\ufffd") {
-			t.Errorf("%q: %s", u, &line)
-		}
-	}
-}
-
-// A broker ends the connection on which a subject is too long, and a handler may publish what it likes.
-func TestAResultOfALongHostIsPublished(t *testing.T) {
-	f := open(t, nil)
-	for _, n := range []int{512, 513, 5_000} {
-		if err := f.Publish(t.Context(), fleet.Delivery{Host: strings.Repeat("\xff", n)}); err != nil {
-			t.Errorf("%d bytes: %v", n, err)
-		}
-	}
-	add(t, f, []string{"http://h.example/"})
 }
 
 func TestABrokerOfSmallMessagesIsAnError(t *testing.T) {

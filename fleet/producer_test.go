@@ -7,11 +7,7 @@ import (
 
 // What is added to very many hosts at once has a page open for each of them.
 func TestWhatIsAddedTakesBoundedMemory(t *testing.T) {
-	f, err := Open(t.Context(), Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	f := newFleet(t)
 	a := newAdder(t.Context(), f.store)
 	const n = 300
 	for i := range n {

@@ -13,6 +13,17 @@ import (
 	"github.com/batchhttp/fetch/fleet/internal/store"
 )
 
+// newFleet returns a fleet with a broker of its own.
+func newFleet(t *testing.T) *Fleet {
+	t.Helper()
+	f, err := Open(t.Context(), Config{Dir: t.TempDir(), Lease: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	return f
+}
+
 // What a journal says is what was noted, whatever was written down when.
 func TestAJournalTellsWhatIsDone(t *testing.T) {
 	j := newJournal(nil, "w")
@@ -136,11 +147,7 @@ func TestAHostOfVeryManyPagesIsGivenBack(t *testing.T) {
 // else to do.
 func TestLargePagesAreReadToTheEnd(t *testing.T) {
 	const host = "a.example"
-	f, err := Open(t.Context(), Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	f := newFleet(t)
 	all := []stored{{Request: Request{URL: "http://a.example/off"}, Deliveries: 1, NotBefore: time.Now().Add(time.Hour)}}
 	for i := range 3 {
 		all = append(all, stored{Request: Request{URL: fmt.Sprint("http://a.example/", i), Body: make([]byte, 500<<10)}})
@@ -285,11 +292,7 @@ func TestAPageIsReadAsItWasWritten(t *testing.T) {
 
 // A broker that is slow to read the signs of life makes the own sign look old.
 func TestAWorkerCountsItselfHoweverSlowTheBrokerIs(t *testing.T) {
-	f, err := Open(t.Context(), Config{Dir: t.TempDir(), Lease: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	f := newFleet(t)
 	w := &worker{fleet: f, id: "w", runs: map[string]*run{}}
 	w.ctx, w.stop = context.WithCancelCause(t.Context())
 	w.journal = newJournal(f.store, w.id)

@@ -56,11 +56,7 @@ func TestASuspectThatWaitsIsNotLost(t *testing.T) {
 	server.Start()
 	defer server.Close()
 	go server.Config.Serve(second)
-	f, err := Open(t.Context(), Config{Dir: t.TempDir(), Lease: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	f := newFleet(t)
 	var urls []string
 	for _, host := range []string{server.Listener.Addr().String(), second.Addr().String()} {
 		added := []string{"http://" + host + "/suspect", "http://" + host + "/other"}

@@ -298,13 +298,9 @@ func TestAHostThatOnlyRefusesIsGivenUpAtLast(t *testing.T) {
 // putOffFor returns for how long tokens are put off from now on, as workers tell the broker.
 func putOffFor(t testing.TB, f *fleet.Fleet) <-chan time.Duration {
 	t.Helper()
-	conn, err := nats.Connect(f.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
+	conn := connect(t, f)
 	waits := make(chan time.Duration, 100)
-	_, err = conn.Subscribe("$JS.ACK.fetch-tokens.>", func(m *nats.Msg) {
+	_, err := conn.Subscribe("$JS.ACK.fetch-tokens.>", func(m *nats.Msg) {
 		var body struct{ Delay time.Duration }
 		text, put := bytes.CutPrefix(m.Data, []byte("-NAK "))
 		if put && json.Unmarshal(text, &body) == nil {
