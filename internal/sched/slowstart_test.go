@@ -75,14 +75,20 @@ func TestSlowStartDoublesWithEachSecond(t *testing.T) {
 	}
 }
 
-// A host is slow to start for what is to come, too, and goes on when that is not enough.
-func TestSlowStartWhileTheLaneGrows(t *testing.T) {
+// growing returns a scheduler with 30 tasks of an unknown host, and their lane, which grows.
+func growing() (*Scheduler, *Lane) {
 	s := New(start, Config{Slots: 64, InitialWindow: 10})
 	l := s.NewLane(nil)
 	l.Expect(start, true)
 	for id := range 30 {
 		l.Push(start, "new", id)
 	}
+	return s, l
+}
+
+// A host is slow to start for what is to come, too, and goes on when that is not enough.
+func TestSlowStartWhileTheLaneGrows(t *testing.T) {
+	s, l := growing()
 	if n := len(startAll(s, start)); n != 10 {
 		t.Errorf("%d start", n)
 	}
@@ -94,12 +100,7 @@ func TestSlowStartWhileTheLaneGrows(t *testing.T) {
 
 // A lane that grows again puts its host off again.
 func TestSlowStartWhenTheLaneGrowsAgain(t *testing.T) {
-	s := New(start, Config{Slots: 64, InitialWindow: 10})
-	l := s.NewLane(nil)
-	l.Expect(start, true)
-	for id := range 30 {
-		l.Push(start, "new", id)
-	}
+	s, l := growing()
 	startAll(s, start)
 	l.Expect(start, false)
 	l.Expect(start, true)
