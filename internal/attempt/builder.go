@@ -120,11 +120,7 @@ func (b *builder) first(x *Exchange, req *http.Request) (*http.Request, error) {
 		req.SetBasicAuth(name, password)
 	}
 	u.User = nil
-	var leg *redirect.Leg
-	if x.Request != nil {
-		leg = redirect.LegOf(x.Request.Context())
-	}
-	x.chain.StartLeg(req.Header, leg)
+	x.chain.StartLeg(req.Header, redirect.LegOf(x.Context()))
 	req.Header = req.Header.Clone()
 	return b.complete(x, req)
 }

@@ -31,7 +31,7 @@ type legContext struct {
 // the result is there.
 func WithLeg(parent context.Context, leg *Leg) context.Context { return &legContext{parent, leg} }
 
-// LegOf returns the leg of the context of a request, or nil.
+// LegOf returns the leg of the context of a request, or nil. The context may be nil.
 func LegOf(ctx context.Context) *Leg {
 	if c, ok := ctx.(*legContext); ok {
 		return c.leg
